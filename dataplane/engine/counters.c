@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Adding up what workers count, each in its own place; reading never disturbs them. */
+#include <errno.h>
+#include <rte_common.h>
+#include <string.h>
+
+#include "error.h"
+#include "port.h"
+#include "worker.h"
+
+static const char *const drop_names[CV_DROP_COUNT] = {
+    [CV_DROP_RUNT] = "runt",
+    [CV_DROP_SPOOF_MAC] = "spoof_mac",
+    [CV_DROP_SPOOF_ARP] = "spoof_arp",
+    [CV_DROP_SPOOF_IPV4] = "spoof_ipv4",
+    [CV_DROP_SPOOF_IPV6] = "spoof_ipv6",
+    [CV_DROP_VLAN] = "vlan",
+    [CV_DROP_NO_DESTINATION] = "no_destination",
+    [CV_DROP_RESERVED] = "reserved_group",
+    [CV_DROP_BAD_OFFLOAD] = "bad_offload",
+    [CV_DROP_TOO_BIG] = "too_big",
+    [CV_DROP_NO_MBUF] = "no_mbuf",
+    [CV_DROP_NOT_READY] = "not_ready",
+    [CV_DROP_TX_FULL] = "tx_full",
+    [CV_DROP_RX_ERROR] = "rx_error",
+};
+
+const char *cv_drop_name(int reason) {
+    return reason >= 0 && reason < CV_DROP_COUNT ? drop_names[reason] : NULL;
+}
+
+int cv_port_counters(int id, struct cv_port_counters *counters) {
+    const struct port *port = cv_port_get(id);
+
+    if (port == NULL)
+        return cv_fail(ENOENT, "there is no port %d", id);
+    memset(counters, 0, sizeof(*counters));
+    for (uint16_t q = 0; q < port->queues; q++) {
+        counters->rx_packets += port->rx[q].packets;
+        counters->rx_bytes += port->rx[q].bytes;
+        counters->rx_gso_packets += port->rx[q].gso_packets;
+    }
+    for (uint16_t w = 0; w < cv_n_workers; w++) {
+        const struct lane *lane = port->lanes[w];
+
+        counters->tx_gso_packets += lane->tx_gso_packets;
+        counters->sw_gso_packets += lane->sw_gso_packets;
+        counters->sw_csum_packets += lane->sw_csum_packets;
+        for (int reason = 0; reason < CV_DROP_COUNT; reason++)
+            counters->drops[reason] += lane->drops[reason];
+        for (uint16_t q = 0; q < port->queues; q++) {
+            counters->tx_packets += lane->tx[q].packets;
+            counters->tx_bytes += lane->tx[q].bytes;
+        }
+    }
+    return 0;
+}
+
+int cv_port_queue(int id, uint16_t queue, struct cv_queue_counters *counters) {
+    const struct port *port = cv_port_get(id);
+
+    if (port == NULL || queue >= port->queues)
+        return cv_fail(ENOENT, "there is no queue %u of port %d", queue, id);
+    memset(counters, 0, sizeof(*counters));
+    counters->rx_packets = port->rx[queue].packets;
+    counters->rx_bytes = port->rx[queue].bytes;
+    for (uint16_t w = 0; w < cv_n_workers; w++) {
+        counters->tx_packets += port->lanes[w]->tx[queue].packets;
+        counters->tx_bytes += port->lanes[w]->tx[queue].bytes;
+    }
+    return 0;
+}
+
+int cv_worker(uint16_t index, struct cv_worker_stats *stats) {
+    if (index >= cv_n_workers)
+        return cv_fail(ENOENT, "there are %u workers", cv_n_workers);
+    *stats = cv_workers[index].stats;
+    return 0;
+}

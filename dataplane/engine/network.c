@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Networks: L2 domains, each with at most one uplink and a tag on it. */
+#include <errno.h>
+#include <rte_ether.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "fdb.h"
+#include "port.h"
+#include "registry.h"
+#include "table.h"
+#include "worker.h"
+
+pthread_mutex_t cv_registry_lock = PTHREAD_MUTEX_INITIALIZER;
+struct network *cv_networks[CV_MAX_NETWORKS];
+
+static int free_slot(void) {
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (cv_networks[i] == NULL)
+            return i;
+    return -1;
+}
+
+static int find_uplink(const struct cv_network_conf *conf, struct port **uplink) {
+    struct port *port = cv_port_get(conf->uplink);
+    uint16_t taken;
+
+    if (port == NULL || port->role != CV_ROLE_UPLINK)
+        return cv_fail(ENOENT, "network %s: its uplink is not there", conf->name);
+    taken = atomic_load(&port->vlans[conf->vlan]);
+    if (taken != CV_NO_NETWORK)
+        return cv_fail(EBUSY, "network %s: VLAN %u of %s belongs to network %s already", conf->name,
+                       conf->vlan, port->name, cv_networks[taken]->name);
+    *uplink = port;
+    return 0;
+}
+
+int cv_network_add(const struct cv_network_conf *conf) {
+    struct network *network;
+    int id = free_slot(), ret;
+
+    if (id < 0)
+        return cv_fail(ENOSPC, "network %s: there are %d networks already", conf->name,
+                       CV_MAX_NETWORKS);
+    if (conf->vlan > RTE_ETHER_MAX_VLAN_ID)
+        return cv_fail(EINVAL, "network %s: VLAN %u is over %d", conf->name, conf->vlan,
+                       RTE_ETHER_MAX_VLAN_ID);
+    network = calloc(1, sizeof(*network));
+    if (network == NULL)
+        return cv_fail(ENOMEM, "network %s: out of memory", conf->name);
+    snprintf(network->name, sizeof(network->name), "%s", conf->name);
+    network->mtu = conf->mtu;
+    network->vlan = conf->vlan;
+    if (conf->uplink >= 0) {
+        ret = find_uplink(conf, &network->uplink);
+        network->learned = calloc(1, sizeof(*network->learned));
+        if (ret == 0 && network->learned == NULL)
+            ret = cv_fail(ENOMEM, "network %s: out of memory", conf->name);
+        if (ret < 0) {
+            free(network->learned);
+            free(network);
+            return ret;
+        }
+    }
+    pthread_mutex_lock(&cv_registry_lock);
+    cv_networks[id] = network;
+    pthread_mutex_unlock(&cv_registry_lock);
+    ret = cv_table_publish(true);
+    if (ret < 0) {
+        cv_network_del(id);
+        return ret;
+    }
+    if (network->uplink != NULL)
+        atomic_store(&network->uplink->vlans[network->vlan], id);
+    return id;
+}
+
+static bool has_ports(int id) {
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        if (cv_ports[i] != NULL && cv_ports[i]->role != CV_ROLE_UPLINK &&
+            cv_ports[i]->network == id)
+            return true;
+    return false;
+}
+
+int cv_network_del(int id) {
+    struct network *network;
+
+    if (id < 0 || id >= CV_MAX_NETWORKS || cv_networks[id] == NULL)
+        return cv_fail(ENOENT, "there is no network %d", id);
+    network = cv_networks[id];
+    if (has_ports(id))
+        return cv_fail(EBUSY, "network %s still has ports", network->name);
+    if (network->uplink != NULL)
+        atomic_store(&network->uplink->vlans[network->vlan], CV_NO_NETWORK);
+    pthread_mutex_lock(&cv_registry_lock);
+    cv_networks[id] = NULL;
+    pthread_mutex_unlock(&cv_registry_lock);
+    if (cv_table_publish(true) < 0) {
+        /* The workers may still use it; better to lose these bytes than to free them. */
+        return -ENOMEM;
+    }
+    free(network->learned);
+    free(network);
+    return 0;
+}
+
+static uint32_t list_static(int id, struct cv_fdb_entry *entries, uint32_t max) {
+    uint32_t n = 0;
+
+    for (int i = 0; i < CV_MAX_PORTS; i++) {
+        const struct port *port = cv_ports[i];
+        uint64_t mac;
+
+        if (port == NULL || port->role == CV_ROLE_UPLINK || port->network != id)
+            continue;
+        if (n < max) {
+            mac = rte_cpu_to_le_64(port->mac);
+            entries[n] = (struct cv_fdb_entry){.is_static = true, .port = i};
+            memcpy(entries[n].mac, &mac, sizeof(entries[n].mac));
+        }
+        n++;
+    }
+    return n;
+}
+
+int cv_fdb(int id, struct cv_fdb_entry *entries, uint32_t max) {
+    uint32_t n;
+
+    if (id < 0 || id >= CV_MAX_NETWORKS || cv_networks[id] == NULL)
+        return cv_fail(ENOENT, "there is no network %d", id);
+    n = list_static(id, entries, max);
+    if (cv_networks[id]->learned != NULL) {
+        uint32_t used = RTE_MIN(n, max);
+
+        n += cv_learn_list(cv_networks[id]->learned, cv_workers[0].now_s, entries + used,
+                           max - used);
+    }
+    return n;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The packet buffers that all ports share. */
+#ifndef CV_POOLS_H
+#define CV_POOLS_H
+
+#include <rte_mempool.h>
+#include <stdint.h>
+
+/* Ordinary buffers of 2 KiB; longer packets are chains of them. */
+extern struct rte_mempool *cv_std_pool;
+
+/*
+ * Buffers that take a tap's 64 KiB segment in one piece. Only packets on their way through a
+ * worker's round use them: a port that keeps packets (a NIC's ring) copies first.
+ */
+extern struct rte_mempool *cv_jumbo_pool;
+
+/* Makes both pools within memory_mb. Returns 0 or -ENOMEM. */
+int cv_pools_create(uint32_t memory_mb, uint16_t n_workers);
+
+void cv_pools_free(void);
+
+#endif

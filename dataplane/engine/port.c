@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ports: how they come, go and are counted. */
+#include "port.h"
+
+#include <errno.h>
+#include <rte_malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "fdb.h"
+#include "packet.h"
+#include "registry.h"
+#include "spoof.h"
+#include "table.h"
+#include "worker.h"
+
+#define VLANS 4096
+
+struct port *cv_ports[CV_MAX_PORTS];
+
+struct port *cv_port_get(int id) {
+    return id >= 0 && id < CV_MAX_PORTS ? cv_ports[id] : NULL;
+}
+
+void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx, bool wait) {
+    atomic_store(&port->n_rx, n_rx);
+    atomic_store(&port->n_tx, n_tx);
+    atomic_store(&port->ready, n_rx > 0 && n_tx > 0);
+    if (cv_ports[port->id] == port)
+        cv_table_publish(wait);
+}
+
+static const struct port_ops *ops_of(enum cv_kind kind) {
+    switch (kind) {
+    case CV_KIND_ETHDEV:
+        return &cv_ethdev_ops;
+    case CV_KIND_VHOST:
+        return &cv_vhost_ops;
+    case CV_KIND_TAP:
+        return &cv_tap_ops;
+    }
+    return NULL;
+}
+
+static int check(const struct cv_port_conf *conf) {
+    if (conf->queues == 0 || conf->queues > CV_MAX_QUEUES)
+        return cv_fail(ERANGE, "%s: %u queues; 1 to %d are possible", conf->name, conf->queues,
+                       CV_MAX_QUEUES);
+    if (conf->role == CV_ROLE_UPLINK)
+        return 0;
+    if (conf->network < 0 || conf->network >= CV_MAX_NETWORKS || cv_networks[conf->network] == NULL)
+        return cv_fail(ENOENT, "%s: its network is not there", conf->name);
+    if (!conf->has_mac || cv_mac_is_group(cv_mac(conf->mac)) || cv_mac(conf->mac) == 0)
+        return cv_fail(EINVAL, "%s: a unicast MAC address is needed", conf->name);
+    if (conf->mtu > cv_networks[conf->network]->mtu)
+        return cv_fail(ERANGE, "%s: MTU %u is over the %u of network %s", conf->name, conf->mtu,
+                       cv_networks[conf->network]->mtu, cv_networks[conf->network]->name);
+    for (int i = 0; i < CV_MAX_PORTS; i++) {
+        const struct port *other = cv_ports[i];
+
+        if (other != NULL && other->role != CV_ROLE_UPLINK && other->network == conf->network &&
+            other->mac == cv_mac(conf->mac))
+            return cv_fail(EEXIST, "%s: %s has the same MAC address in network %s", conf->name,
+                           other->name, cv_networks[conf->network]->name);
+    }
+    return 0;
+}
+
+static int free_slot(void) {
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        if (cv_ports[i] == NULL)
+            return i;
+    return -1;
+}
+
+static void set_slot(int id, struct port *port) {
+    pthread_mutex_lock(&cv_registry_lock);
+    cv_ports[id] = port;
+    pthread_mutex_unlock(&cv_registry_lock);
+}
+
+static void free_port(struct port *port) {
+    for (int i = 0; i < cv_n_workers; i++)
+        rte_free(port->lanes[i]);
+    rte_free(port->rx);
+    free((void *)port->vlans);
+    cv_sources_free(&port->sources);
+    rte_free(port);
+}
+
+/* Each receive queue goes to the worker that has the fewest. */
+static void assign_queues(struct port *port) {
+    uint32_t load[CV_MAX_WORKERS] = {0};
+
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        for (uint16_t q = 0; cv_ports[i] != NULL && q < cv_ports[i]->queues; q++)
+            load[cv_ports[i]->rx[q].worker]++;
+    for (uint16_t q = 0; q < port->queues; q++) {
+        uint16_t best = 0;
+
+        for (uint16_t w = 1; w < cv_n_workers; w++)
+            if (load[w] < load[best])
+                best = w;
+        port->rx[q].worker = best;
+        load[best]++;
+    }
+}
+
+static bool allocate_lanes(struct port *port) {
+    size_t bytes = sizeof(struct lane) + port->queues * sizeof(struct tx_queue);
+
+    for (int i = 0; i < cv_n_workers; i++) {
+        port->lanes[i] = rte_zmalloc("lane", bytes, RTE_CACHE_LINE_SIZE);
+        if (port->lanes[i] == NULL)
+            return false;
+        for (uint16_t q = 0; q < port->queues; q++) {
+            port->lanes[i]->tx[q].port = port;
+            port->lanes[i]->tx[q].queue = q;
+        }
+    }
+    return true;
+}
+
+static bool allocate_vlans(struct port *port) {
+    port->vlans = malloc(VLANS * sizeof(*port->vlans));
+    if (port->vlans == NULL)
+        return false;
+    for (int i = 0; i < VLANS; i++)
+        atomic_init(&port->vlans[i], CV_NO_NETWORK);
+    return true;
+}
+
+static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
+    struct port *port = rte_zmalloc("port", sizeof(*port), RTE_CACHE_LINE_SIZE);
+
+    if (port == NULL)
+        return NULL;
+    snprintf(port->name, sizeof(port->name), "%s", conf->name);
+    port->id = id;
+    port->ops = ops_of(conf->kind);
+    port->role = conf->role;
+    port->queues = conf->queues;
+    port->mtu = conf->mtu;
+    port->mac = conf->has_mac ? cv_mac(conf->mac) : 0;
+    port->network = conf->network >= 0 ? conf->network : CV_NO_NETWORK;
+    port->spoof_check = conf->spoof_check;
+    port->tx_by_worker = conf->role == CV_ROLE_UPLINK;
+    port->max_frame_bytes = conf->mtu + RTE_ETHER_HDR_LEN;
+    if (conf->role == CV_ROLE_UPLINK)
+        port->max_frame_bytes += RTE_VLAN_HLEN;
+    port->rx = rte_zmalloc("rx", port->queues * sizeof(*port->rx), RTE_CACHE_LINE_SIZE);
+    if (port->rx == NULL || !allocate_lanes(port) ||
+        cv_sources_init(&port->sources, port->mac, conf->ips, conf->n_ips) < 0 ||
+        (conf->role == CV_ROLE_UPLINK && !allocate_vlans(port))) {
+        free_port(port);
+        return NULL;
+    }
+    assign_queues(port);
+    return port;
+}
+
+int cv_port_add(const struct cv_port_conf *conf) {
+    struct port *port;
+    int id = free_slot(), ret = check(conf);
+
+    if (ret < 0)
+        return ret;
+    if (id < 0)
+        return cv_fail(ENOSPC, "%s: there are %d ports already", conf->name, CV_MAX_PORTS);
+    port = new_port(conf, id);
+    if (port == NULL)
+        return cv_fail(ENOMEM, "%s: out of memory for a port of %u queues; raise memory",
+                       conf->name, conf->queues);
+    ret = port->ops->open(port, conf);
+    if (ret < 0) {
+        free_port(port);
+        return ret;
+    }
+    set_slot(id, port);
+    ret = cv_table_publish(true);
+    if (ret < 0) {
+        set_slot(id, NULL);
+        port->ops->close(port);
+        free_port(port);
+        return ret;
+    }
+    return id;
+}
+
+static void forget_learned(const struct port *port) {
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (cv_networks[i] != NULL && cv_networks[i]->learned != NULL)
+            cv_learn_forget(cv_networks[i]->learned, port->id);
+}
+
+int cv_port_del(int id) {
+    struct port *port = cv_port_get(id);
+    int ret;
+
+    if (port == NULL)
+        return cv_fail(ENOENT, "there is no port %d", id);
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (cv_networks[i] != NULL && cv_networks[i]->uplink == port)
+            return cv_fail(EBUSY, "%s is the uplink of network %s", port->name,
+                           cv_networks[i]->name);
+    set_slot(id, NULL);
+    ret = cv_table_publish(true);
+    if (ret < 0) {
+        set_slot(id, port);
+        return ret;
+    }
+    port->ops->close(port);
+    forget_learned(port);
+    free_port(port);
+    return 0;
+}
+
+void cv_registry_clear(void) {
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        if (cv_ports[i] != NULL && cv_ports[i]->role != CV_ROLE_UPLINK)
+            cv_port_del(i);
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (cv_networks[i] != NULL)
+            cv_network_del(i);
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        if (cv_ports[i] != NULL)
+            cv_port_del(i);
+}
+
+int cv_port_state(int id, struct cv_port_state *state) {
+    struct port *port = cv_port_get(id);
+    uint64_t mac;
+
+    if (port == NULL)
+        return cv_fail(ENOENT, "there is no port %d", id);
+    memset(state, 0, sizeof(*state));
+    mac = rte_cpu_to_le_64(port->mac);
+    memcpy(state->mac, &mac, sizeof(state->mac));
+    state->ready = atomic_load(&port->ready);
+    state->mtu = port->mtu;
+    state->rx_queues = atomic_load(&port->n_rx);
+    state->tx_queues = atomic_load(&port->n_tx);
+    state->offloads = atomic_load(&port->offloads);
+    snprintf(state->driver, sizeof(state->driver), "%s", port->ops->name);
+    port->ops->state(port, state);
+    return 0;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the workers and the control thread know of a port. */
+#ifndef CV_PORT_H
+#define CV_PORT_H
+
+#include <rte_common.h>
+#include <rte_mbuf.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+/* Packets taken from a queue in one go; as many as librte_vhost moves in one call. */
+#define CV_BURST 32
+
+struct lane;
+struct port;
+struct tx_queue;
+struct worker;
+
+/* A kind of port. All but rx, tx, arm and disarm are called by the control thread only. */
+struct port_ops {
+    const char *name;
+
+    /* Opens the device. May call cv_port_set_ready() from now on. Returns 0 or a negative errno. */
+    int (*open)(struct port *port, const struct cv_port_conf *conf);
+
+    /* Ends what open began; no worker uses the port any more. */
+    void (*close)(struct port *port);
+
+    /* Takes at most n packets from a queue. */
+    uint16_t (*rx)(struct worker *worker, struct port *port, uint16_t queue,
+                   struct rte_mbuf **packets, uint16_t n);
+
+    /* Sends n packets, all of which it takes; counts each as sent or as dropped. */
+    void (*tx)(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets, uint16_t n);
+
+    /* Asks for a notification; returns the fd that will be readable, or -ENOTSUP. */
+    int (*arm)(struct port *port, uint16_t queue);
+
+    /* Takes arm's request back after the fd was readable, or before the queue is polled again. */
+    void (*disarm)(struct port *port, uint16_t queue);
+
+    /* Fills in what only the kind knows; the rest is set before. */
+    void (*state)(struct port *port, struct cv_port_state *state);
+};
+
+extern const struct port_ops cv_ethdev_ops;
+extern const struct port_ops cv_vhost_ops;
+extern const struct port_ops cv_tap_ops;
+
+/* Addresses that a container may send from. */
+struct sources {
+    uint16_t n_ip4;
+    uint16_t n_ip6;
+    uint32_t *ip4;      /* network order */
+    uint8_t (*ip6)[16]; /* the last one is the link-local address made of the MAC */
+    uint64_t mac;
+};
+
+/* Packets waiting for the end of a worker's round, for one queue of a port. */
+struct tx_queue {
+    uint16_t n;
+    uint16_t queue;
+    struct port *port;
+    uint64_t packets;
+    uint64_t bytes;
+    struct rte_mbuf *buffer[CV_BURST];
+};
+
+/* One worker's own side of a port: nothing here is written by anybody else. */
+struct lane {
+    uint64_t drops[CV_DROP_COUNT];
+    uint64_t tx_gso_packets;
+    uint64_t sw_gso_packets;
+    uint64_t sw_csum_packets;
+    struct tx_queue tx[];
+} __rte_cache_aligned;
+
+/* A receive queue; written by the one worker that serves it. */
+struct rx_queue {
+    uint64_t packets;
+    uint64_t bytes;
+    uint64_t gso_packets;
+    uint16_t worker;
+} __rte_cache_aligned;
+
+struct port {
+    /* read for every packet */
+    const struct port_ops *ops;
+    uint64_t mac;              /* as cv_load_mac() gives it */
+    _Atomic uint32_t offloads; /* enum cv_offload */
+    uint32_t max_frame_bytes;  /* without a VLAN tag */
+    uint16_t id;
+    uint16_t network;      /* meaningless for uplinks */
+    _Atomic uint16_t n_tx; /* queues to spread transmission over */
+    bool spoof_check;
+    bool tx_by_worker; /* queue by worker, not by flow */
+    enum cv_role role;
+    struct sources sources;
+    void *device; /* the kind's own */
+    struct rx_queue *rx;
+    _Atomic(uint16_t) *vlans; /* uplinks: network id by tag; CV_NO_NETWORK where none */
+    struct lane *lanes[CV_MAX_WORKERS];
+
+    /* control thread */
+    char name[CV_NAME_SIZE];
+    uint16_t mtu;
+    uint16_t queues;       /* as configured */
+    _Atomic uint16_t n_rx; /* to be polled, from 0 */
+    _Atomic bool ready;
+};
+
+#define CV_NO_NETWORK UINT16_MAX
+
+/*
+ * Tells the workers how many queues are to be served in each direction; 0 stops service. With wait,
+ * returns when no worker uses a queue any more that it may not. Thread-safe; must not be called
+ * with wait while holding anything that a worker's rx or tx could want.
+ */
+void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx, bool wait);
+
+/* The port of an id, or NULL. Control thread. */
+struct port *cv_port_get(int id);
+
+/* Counts and frees one packet. */
+static inline void cv_drop(struct lane *lane, enum cv_drop reason, struct rte_mbuf *packet) {
+    lane->drops[reason]++;
+    rte_pktmbuf_free(packet);
+}
+
+#endif

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Port kind "tap": the kernel's tun/tap device by read and write, with virtio-net headers
+ * (Documentation/networking/tuntap.rst, linux/if_tun.h). The queues' fds come from the agent.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "offload.h"
+#include "packet.h"
+#include "pools.h"
+#include "port.h"
+#include "worker.h"
+
+#define VNET_BYTES ((int)sizeof(struct virtio_net_hdr))
+#define SEGMENTS_MAX 64
+
+/* A round moves no more than fits the L2 cache between its reads and its writes. */
+#define ROUND_BYTES (256 * 1024)
+
+struct tap {
+    uint16_t n;
+    int fds[];
+};
+
+static int set_up_queue(int fd, const char *name) {
+    int flags = fcntl(fd, F_GETFL), vnet_bytes = VNET_BYTES, little_endian = 1;
+    unsigned int offloads = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+
+    if (ioctl(fd, TUNSETVNETHDRSZ, &vnet_bytes) < 0)
+        return cv_fail(errno, "%s: descriptor %d is not a tap with vnet_hdr: %s", name, fd,
+                       strerror(errno));
+    if (ioctl(fd, TUNSETOFFLOAD, offloads) < 0)
+        return cv_fail(errno, "%s: cannot set the tap's offloads: %s", name, strerror(errno));
+    if (ioctl(fd, TUNSETVNETLE, &little_endian) < 0 || flags < 0 ||
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
+        return cv_fail(errno, "%s: cannot set up the tap: %s", name, strerror(errno));
+    return 0;
+}
+
+static int tap_open(struct port *port, const struct cv_port_conf *conf) {
+    struct tap *tap;
+    int ret;
+
+    for (uint16_t i = 0; i < conf->queues; i++) {
+        ret = set_up_queue(conf->tap_fds[i], conf->name);
+        if (ret < 0)
+            return ret;
+    }
+    tap = calloc(1, sizeof(*tap) + conf->queues * sizeof(tap->fds[0]));
+    if (tap == NULL)
+        return cv_fail(ENOMEM, "%s: out of memory", conf->name);
+    tap->n = conf->queues;
+    memcpy(tap->fds, conf->tap_fds, tap->n * sizeof(tap->fds[0]));
+    port->device = tap;
+    atomic_store(&port->offloads, CV_OFFLOAD_TX_CHECKSUM | CV_OFFLOAD_TSO4 | CV_OFFLOAD_TSO6 |
+                                      CV_OFFLOAD_RX_CHECKSUM | CV_OFFLOAD_LRO);
+    cv_port_set_ready(port, tap->n, tap->n, false);
+    return 0;
+}
+
+static void tap_close(struct port *port) {
+    struct tap *tap = port->device;
+
+    for (uint16_t i = 0; i < tap->n; i++)
+        close(tap->fds[i]);
+    free(tap);
+}
+
+/* Makes sure that the worker has the two buffers which one read may need. */
+static bool provide_buffers(struct worker *worker) {
+    if (worker->jumbo == NULL)
+        worker->jumbo = rte_pktmbuf_alloc(cv_jumbo_pool);
+    if (worker->spill == NULL)
+        worker->spill = rte_pktmbuf_alloc(cv_std_pool);
+    return worker->jumbo != NULL && worker->spill != NULL;
+}
+
+/* One frame off the tap, or NULL when there is none. The virtio-net header lands in the headroom.
+ */
+static struct rte_mbuf *read_frame(struct worker *worker, int fd, struct virtio_net_hdr *vnet) {
+    struct rte_mbuf *packet = worker->jumbo;
+    uint32_t room = rte_pktmbuf_tailroom(packet);
+    uint8_t *data = rte_pktmbuf_mtod(packet, uint8_t *);
+    struct iovec iov[2] = {
+        {.iov_base = data - VNET_BYTES, .iov_len = VNET_BYTES + room},
+        {.iov_base = rte_pktmbuf_mtod(worker->spill, void *),
+         .iov_len = rte_pktmbuf_tailroom(worker->spill)},
+    };
+    ssize_t n = readv(fd, iov, RTE_DIM(iov));
+
+    if (n <= VNET_BYTES)
+        return NULL;
+    n -= VNET_BYTES;
+    memcpy(vnet, data - VNET_BYTES, sizeof(*vnet));
+    worker->jumbo = NULL;
+    packet->pkt_len = n;
+    packet->data_len = RTE_MIN((uint32_t)n, room);
+    if (unlikely(n > room)) {
+        packet->next = worker->spill;
+        packet->nb_segs = 2;
+        packet->next->data_len = n - room;
+        worker->spill = NULL;
+    }
+    return packet;
+}
+
+static uint16_t tap_rx(struct worker *worker, struct port *port, uint16_t queue,
+                       struct rte_mbuf **packets, uint16_t n) {
+    struct lane *lane = port->lanes[worker->index];
+    const struct tap *tap = port->device;
+    uint32_t bytes = 0;
+    uint16_t got = 0;
+
+    while (got < n && bytes < ROUND_BYTES) {
+        struct virtio_net_hdr vnet;
+        struct rte_mbuf *packet;
+
+        if (unlikely(!provide_buffers(worker)))
+            break;
+        packet = read_frame(worker, tap->fds[queue], &vnet);
+        if (packet == NULL)
+            break;
+        bytes += packet->pkt_len;
+        if ((vnet.flags | vnet.gso_type) != 0 && !cv_offload_from_vnet(packet, &vnet)) {
+            cv_drop(lane, CV_DROP_BAD_OFFLOAD, packet);
+            continue;
+        }
+        packets[got++] = packet;
+    }
+    return got;
+}
+
+static ssize_t write_frame(int fd, const struct rte_mbuf *packet) {
+    struct virtio_net_hdr vnet;
+    struct iovec iov[1 + SEGMENTS_MAX] = {{.iov_base = &vnet, .iov_len = sizeof(vnet)}};
+    int n = 1;
+
+    cv_offload_to_vnet(packet, &vnet);
+    for (const struct rte_mbuf *segment = packet; segment != NULL; segment = segment->next) {
+        if (n == RTE_DIM(iov))
+            return -1;
+        iov[n].iov_base = rte_pktmbuf_mtod(segment, void *);
+        iov[n++].iov_len = segment->data_len;
+    }
+    return writev(fd, iov, n);
+}
+
+static void tap_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
+                   uint16_t n) {
+    const struct tap *tap = queue->port->device;
+    int fd = tap->fds[queue->queue];
+
+    for (uint16_t i = 0; i < n; i++) {
+        if (likely(write_frame(fd, packets[i]) > 0)) {
+            queue->packets++;
+            queue->bytes += packets[i]->pkt_len;
+        } else {
+            lane->drops[CV_DROP_TX_FULL]++;
+        }
+    }
+    rte_pktmbuf_free_bulk(packets, n);
+}
+
+/* A tap's fd is readable by itself; there is nothing to be switched on. */
+static int tap_arm(struct port *port, uint16_t queue) {
+    const struct tap *tap = port->device;
+
+    return tap->fds[queue];
+}
+
+static void tap_disarm(struct port *port, uint16_t queue) {
+    (void)port;
+    (void)queue;
+}
+
+static void tap_state(struct port *port, struct cv_port_state *state) {
+    (void)port;
+    state->link_up = true;
+}
+
+const struct port_ops cv_tap_ops = {
+    .name = "tap",
+    .open = tap_open,
+    .close = tap_close,
+    .rx = tap_rx,
+    .tx = tap_tx,
+    .arm = tap_arm,
+    .disarm = tap_disarm,
+    .state = tap_state,
+};

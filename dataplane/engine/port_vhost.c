@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Port kind "vhost": the backend of a vhost-user socket, by librte_vhost. The application in the
+ * container is the frontend, whichever of the two made the socket.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <rte_vhost.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "pools.h"
+#include "port.h"
+#include "worker.h"
+
+#define VIRTIO_F(bit) (UINT64_C(1) << (bit))
+#define VIRTIO_NET_GUEST_CSUM 1
+#define VIRTIO_NET_GUEST_TSO4 7
+#define VIRTIO_NET_GUEST_TSO6 8
+#define VIRTIO_NET_GUEST_UFO 10
+#define VIRTIO_NET_HOST_UFO 14
+
+/* Vrings come in pairs, named from the frontend's side (virtio 1.1, 5.1.2). */
+#define FRONTEND_RX(queue) (2 * (queue))
+#define FRONTEND_TX(queue) (2 * (queue) + 1)
+
+struct vhost {
+    TAILQ_ENTRY(vhost) entry;
+    struct port *port;
+    char path[108];
+    bool connect;
+    _Atomic int vid;                 /* -1: no frontend, or not ready */
+    bool enabled[2 * CV_MAX_QUEUES]; /* vhost thread only */
+};
+
+/* Devices by path: all that a callback is told is a path. */
+static TAILQ_HEAD(, vhost) devices = TAILQ_HEAD_INITIALIZER(devices);
+static pthread_mutex_t devices_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static struct vhost *find(int vid) {
+    char path[sizeof(((struct vhost *)0)->path)];
+    struct vhost *device;
+
+    if (rte_vhost_get_ifname(vid, path, sizeof(path)) != 0)
+        return NULL;
+    pthread_mutex_lock(&devices_lock);
+    TAILQ_FOREACH (device, &devices, entry) {
+        if (strcmp(device->path, path) == 0)
+            break;
+    }
+    pthread_mutex_unlock(&devices_lock);
+    return device;
+}
+
+/* Queues in use: those enabled without a gap from 0. */
+static uint16_t count_enabled(const struct vhost *device, uint16_t first) {
+    uint16_t n = 0;
+
+    while (n < device->port->queues && device->enabled[2 * n + first])
+        n++;
+    return n;
+}
+
+static void serve(struct vhost *device) {
+    /* The caller may hold the vrings' locks, which a worker may want: do not wait for workers. */
+    cv_port_set_ready(device->port, count_enabled(device, FRONTEND_TX(0)),
+                      count_enabled(device, FRONTEND_RX(0)), false);
+}
+
+static int on_new_connection(int vid) {
+    struct vhost *device = find(vid);
+
+    if (device == NULL || atomic_load(&device->vid) >= 0)
+        return -1;
+    memset(device->enabled, 0, sizeof(device->enabled));
+    return 0;
+}
+
+static int on_new_device(int vid) {
+    struct vhost *device = find(vid);
+    uint32_t offloads = CV_OFFLOAD_RX_CHECKSUM | CV_OFFLOAD_LRO;
+    uint64_t features;
+
+    if (device == NULL || rte_vhost_get_negotiated_features(vid, &features) != 0)
+        return -1;
+    if (features & VIRTIO_F(VIRTIO_NET_GUEST_CSUM))
+        offloads |= CV_OFFLOAD_TX_CHECKSUM;
+    if (features & VIRTIO_F(VIRTIO_NET_GUEST_TSO4))
+        offloads |= CV_OFFLOAD_TSO4;
+    if (features & VIRTIO_F(VIRTIO_NET_GUEST_TSO6))
+        offloads |= CV_OFFLOAD_TSO6;
+    atomic_store(&device->port->offloads, offloads);
+    for (uint16_t q = 0; q < device->port->queues; q++) {
+        rte_vhost_enable_guest_notification(vid, FRONTEND_TX(q), 0);
+        rte_vhost_enable_guest_notification(vid, FRONTEND_RX(q), 0);
+    }
+    atomic_store(&device->vid, vid);
+    serve(device);
+    return 0;
+}
+
+static void on_destroy_device(int vid) {
+    struct vhost *device = find(vid);
+
+    if (device == NULL)
+        return;
+    cv_port_set_ready(device->port, 0, 0, true);
+    atomic_store(&device->vid, -1);
+}
+
+static int on_vring_state(int vid, uint16_t vring, int enable) {
+    struct vhost *device = find(vid);
+
+    if (device == NULL || vring >= RTE_DIM(device->enabled))
+        return 0;
+    device->enabled[vring] = enable;
+    if (atomic_load(&device->vid) == vid)
+        serve(device);
+    return 0;
+}
+
+static const struct rte_vhost_device_ops callbacks = {
+    .new_connection = on_new_connection,
+    .new_device = on_new_device,
+    .destroy_device = on_destroy_device,
+    .vring_state_changed = on_vring_state,
+};
+
+static int start_driver(struct vhost *device) {
+    uint64_t flags = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
+    uint64_t without = VIRTIO_F(VIRTIO_NET_HOST_UFO) | VIRTIO_F(VIRTIO_NET_GUEST_UFO);
+
+    if (device->connect)
+        flags |= RTE_VHOST_USER_CLIENT;
+    if (rte_vhost_driver_register(device->path, flags) != 0)
+        return cv_fail(ENOSPC, "%s: librte_vhost took no socket at %s (at most 1024 in all)",
+                       device->port->name, device->path);
+    if (rte_vhost_driver_disable_features(device->path, without) == 0 &&
+        rte_vhost_driver_callback_register(device->path, &callbacks) == 0 &&
+        rte_vhost_driver_start(device->path) == 0)
+        return 0;
+    rte_vhost_driver_unregister(device->path);
+    return cv_fail(EADDRNOTAVAIL,
+                   "%s: cannot %s %s: does the directory exist, and is the path free?",
+                   device->port->name, device->connect ? "connect to" : "listen on", device->path);
+}
+
+static int vhost_open(struct port *port, const struct cv_port_conf *conf) {
+    struct vhost *device = calloc(1, sizeof(*device));
+    int ret;
+
+    if (device == NULL)
+        return cv_fail(ENOMEM, "%s: out of memory", conf->name);
+    if (strlen(conf->vhost_path) >= sizeof(device->path)) {
+        free(device);
+        return cv_fail(ENAMETOOLONG, "%s: socket path %s has over %zu bytes", conf->name,
+                       conf->vhost_path, sizeof(device->path) - 1);
+    }
+    device->port = port;
+    device->connect = conf->vhost_connect;
+    atomic_store(&device->vid, -1);
+    strcpy(device->path, conf->vhost_path);
+    port->device = device;
+    pthread_mutex_lock(&devices_lock);
+    TAILQ_INSERT_TAIL(&devices, device, entry);
+    pthread_mutex_unlock(&devices_lock);
+    ret = start_driver(device);
+    if (ret < 0) {
+        pthread_mutex_lock(&devices_lock);
+        TAILQ_REMOVE(&devices, device, entry);
+        pthread_mutex_unlock(&devices_lock);
+        free(device);
+    }
+    return ret;
+}
+
+static void vhost_close(struct port *port) {
+    struct vhost *device = port->device;
+
+    rte_vhost_driver_unregister(device->path);
+    pthread_mutex_lock(&devices_lock);
+    TAILQ_REMOVE(&devices, device, entry);
+    pthread_mutex_unlock(&devices_lock);
+    free(device);
+}
+
+static uint16_t vhost_rx(struct worker *worker, struct port *port, uint16_t queue,
+                         struct rte_mbuf **packets, uint16_t n) {
+    struct vhost *device = port->device;
+    int vid = atomic_load_explicit(&device->vid, memory_order_relaxed);
+
+    (void)worker;
+    if (unlikely(vid < 0))
+        return 0;
+    return rte_vhost_dequeue_burst(vid, FRONTEND_TX(queue), cv_std_pool, packets, n);
+}
+
+static void vhost_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
+                     uint16_t n) {
+    struct vhost *device = queue->port->device;
+    int vid = atomic_load_explicit(&device->vid, memory_order_relaxed);
+    uint16_t sent = 0;
+
+    if (likely(vid >= 0))
+        sent = rte_vhost_enqueue_burst(vid, FRONTEND_RX(queue->queue), packets, n);
+    for (uint16_t i = 0; i < sent; i++)
+        queue->bytes += packets[i]->pkt_len;
+    queue->packets += sent;
+    lane->drops[CV_DROP_TX_FULL] += n - sent;
+    rte_pktmbuf_free_bulk(packets, n);
+}
+
+static int vhost_arm(struct port *port, uint16_t queue) {
+    struct vhost *device = port->device;
+    int vid = atomic_load(&device->vid);
+    struct rte_vhost_vring vring;
+
+    if (vid < 0 || rte_vhost_get_vhost_vring(vid, FRONTEND_TX(queue), &vring) != 0 ||
+        vring.kickfd < 0 || rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 1) != 0)
+        return -ENOTSUP;
+    return vring.kickfd;
+}
+
+static bool readable(int fd) {
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+
+    return poll(&poll_fd, 1, 0) == 1;
+}
+
+static void vhost_disarm(struct port *port, uint16_t queue) {
+    struct vhost *device = port->device;
+    int vid = atomic_load(&device->vid);
+    struct rte_vhost_vring vring;
+    uint64_t kicks;
+
+    if (vid < 0 || rte_vhost_get_vhost_vring(vid, FRONTEND_TX(queue), &vring) != 0)
+        return;
+    rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 0);
+    /* An eventfd stays readable until it is read; the frontend may have made it blocking. */
+    if (vring.kickfd >= 0 && readable(vring.kickfd) && read(vring.kickfd, &kicks, 8) < 0)
+        return;
+}
+
+static void vhost_state(struct port *port, struct cv_port_state *state) {
+    struct vhost *device = port->device;
+    int vid = atomic_load(&device->vid);
+
+    state->link_up = vid >= 0;
+    if (vid >= 0)
+        rte_vhost_get_negotiated_features(vid, &state->features);
+}
+
+const struct port_ops cv_vhost_ops = {
+    .name = "vhost",
+    .open = vhost_open,
+    .close = vhost_close,
+    .rx = vhost_rx,
+    .tx = vhost_tx,
+    .arm = vhost_arm,
+    .disarm = vhost_disarm,
+    .state = vhost_state,
+};

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The ports and networks that exist: what tables are built of. */
+#ifndef CV_REGISTRY_H
+#define CV_REGISTRY_H
+
+#include <pthread.h>
+#include <stdint.h>
+
+#include "engine.h"
+
+struct learned;
+struct port;
+
+struct network {
+    char name[CV_NAME_SIZE];
+    uint16_t mtu;
+    uint16_t vlan;
+    struct port *uplink;
+    struct learned *learned;
+};
+
+/*
+ * Held while the arrays change and while a table is built of them. The control thread, the only
+ * one that changes them, reads them without it.
+ */
+extern pthread_mutex_t cv_registry_lock;
+
+extern struct port *cv_ports[CV_MAX_PORTS];
+extern struct network *cv_networks[CV_MAX_NETWORKS];
+
+/* Deletes whatever is left: containers' ports first, uplinks last. */
+void cv_registry_clear(void);
+
+#endif

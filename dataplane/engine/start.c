@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From structured options to a running EAL, and back. */
+#include <errno.h>
+#include <rte_cycles.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_log.h>
+#include <rte_version.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "pools.h"
+#include "registry.h"
+#include "worker.h"
+
+#define ARGUMENTS_MAX 128
+
+struct arguments {
+    int n;
+    char *list[ARGUMENTS_MAX + 1];
+};
+
+static void append(struct arguments *arguments, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void append(struct arguments *arguments, const char *format, ...) {
+    va_list values;
+
+    if (arguments->n == ARGUMENTS_MAX)
+        return;
+    va_start(values, format);
+    if (vasprintf(&arguments->list[arguments->n], format, values) >= 0)
+        arguments->n++;
+    va_end(values);
+}
+
+/* Lcore 0 is the main thread, lcore i+1 worker i; a core may serve two of them. */
+static void append_lcores(struct arguments *arguments, const struct cv_options *options) {
+    char map[16 * (CV_MAX_WORKERS + 1)];
+    int n = snprintf(map, sizeof(map), "0@%u", options->main_core);
+
+    for (uint16_t i = 0; i < options->n_workers; i++)
+        n += snprintf(map + n, sizeof(map) - n, ",%u@%u", i + 1, options->cores[i]);
+    append(arguments, "--lcores");
+    append(arguments, "%s", map);
+}
+
+/* In memory only: no hugepage file, no shared configuration, nothing to be left after a crash. */
+static void make_arguments(struct arguments *arguments, const struct cv_options *options) {
+    append(arguments, "cni-virtio-dataplane");
+    append_lcores(arguments, options);
+    append(arguments, options->huge ? "--in-memory" : "--no-shconf");
+    append(arguments, "--no-telemetry");
+    append(arguments, "-m");
+    append(arguments, "%u", options->memory_mb);
+    if (!options->huge)
+        append(arguments, "--no-huge");
+    append(arguments, "--log-level=%s", options->log_level);
+    if (options->n_pci == 0)
+        append(arguments, "--no-pci");
+    for (uint16_t i = 0; i < options->n_pci; i++) {
+        append(arguments, "-a");
+        append(arguments, "%s", options->pci[i]);
+    }
+}
+
+static int start_eal(const struct cv_options *options) {
+    struct arguments arguments = {0};
+    sigset_t all, before;
+    int ret;
+
+    make_arguments(&arguments, options);
+    rte_openlog_stream(stderr);
+    /* EAL's threads inherit the mask: signals are for the control thread only. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    ret = rte_eal_init(arguments.n, arguments.list);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (ret >= 0)
+        return 0; /* EAL keeps the arguments */
+    return cv_fail(rte_errno ? rte_errno : EINVAL,
+                   "DPDK does not start with %u MiB of %s memory: %s (its own words are above)",
+                   options->memory_mb, options->huge ? "hugepage" : "ordinary",
+                   rte_strerror(rte_errno));
+}
+
+int cv_start(const struct cv_options *options) {
+    int ret;
+
+    if (options->n_workers == 0 || options->n_workers > CV_MAX_WORKERS)
+        return cv_fail(ERANGE, "%u worker cores; 1 to %d are possible", options->n_workers,
+                       CV_MAX_WORKERS);
+    ret = start_eal(options);
+    if (ret < 0)
+        return ret;
+    ret = cv_pools_create(options->memory_mb, options->n_workers);
+    if (ret == 0)
+        ret = cv_workers_start(options);
+    if (ret < 0)
+        cv_stop();
+    return ret;
+}
+
+void cv_stop(void) {
+    cv_registry_clear();
+    cv_workers_stop();
+    cv_pools_free();
+    rte_eal_cleanup();
+}
+
+const char *cv_dpdk_version(void) {
+    return rte_version();
+}
+
+uint64_t cv_tsc_hz(void) {
+    return rte_get_tsc_hz();
+}

@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "table.h"
+
+#include <errno.h>
+#include <rte_common.h>
+#include <rte_pause.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "fdb.h"
+#include "port.h"
+#include "registry.h"
+#include "worker.h"
+
+#define SPINS_BEFORE_SLEEP 2000
+#define WAIT_US 20
+
+static _Atomic(struct table *) current;
+
+struct table *cv_table_current(void) {
+    return atomic_load(&current);
+}
+
+static void free_table(struct table *table) {
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        free(table->networks[i].members);
+    for (int i = 0; i < CV_MAX_WORKERS; i++)
+        free(table->workers[i].queues);
+    free(table->fdb);
+    free(table);
+}
+
+static bool is_member(const struct port *port) {
+    return port->role != CV_ROLE_UPLINK;
+}
+
+/* Arrays of the right size; counted first, so that filling them cannot fail. */
+static int allocate(struct table *table) {
+    uint32_t members[CV_MAX_NETWORKS] = {0}, queues[CV_MAX_WORKERS] = {0}, n_ports = 0;
+
+    for (int i = 0; i < CV_MAX_PORTS; i++) {
+        const struct port *port = cv_ports[i];
+
+        if (port == NULL)
+            continue;
+        n_ports++;
+        if (is_member(port))
+            members[port->network]++;
+        for (uint16_t q = 0; q < port->queues; q++)
+            queues[port->rx[q].worker]++;
+    }
+    table->fdb = cv_fdb_new(n_ports);
+    if (table->fdb == NULL)
+        return -ENOMEM;
+    for (int i = 0; i < CV_MAX_NETWORKS; i++) {
+        if (members[i] == 0)
+            continue;
+        table->networks[i].members = calloc(members[i], sizeof(struct port *));
+        if (table->networks[i].members == NULL)
+            return -ENOMEM;
+    }
+    for (int i = 0; i < cv_n_workers; i++) {
+        table->workers[i].queues = calloc(queues[i] + 1, sizeof(struct rx_assignment));
+        if (table->workers[i].queues == NULL)
+            return -ENOMEM;
+    }
+    return 0;
+}
+
+static void fill_port(struct table *table, struct port *port) {
+    uint16_t n_rx = atomic_load(&port->n_rx);
+
+    if (is_member(port)) {
+        struct network_view *network = &table->networks[port->network];
+
+        cv_fdb_insert(table->fdb, cv_fdb_key(port->network, port->mac), port);
+        if (atomic_load(&port->n_tx) > 0)
+            network->members[network->n_members++] = port;
+    }
+    for (uint16_t q = 0; q < n_rx; q++) {
+        struct worker_view *view = &table->workers[port->rx[q].worker];
+
+        view->queues[view->n++] = (struct rx_assignment){.port = port, .queue = q};
+    }
+}
+
+static struct table *build(void) {
+    struct table *table = calloc(1, sizeof(*table));
+
+    if (table == NULL)
+        return NULL;
+    if (allocate(table) < 0) {
+        free_table(table);
+        return NULL;
+    }
+    for (int i = 0; i < CV_MAX_NETWORKS; i++) {
+        const struct network *network = cv_networks[i];
+
+        if (network == NULL)
+            continue;
+        table->networks[i].uplink = network->uplink;
+        table->networks[i].vlan = network->vlan;
+        table->networks[i].learned = network->learned;
+    }
+    for (int i = 0; i < CV_MAX_PORTS; i++)
+        if (cv_ports[i] != NULL)
+            fill_port(table, cv_ports[i]);
+    return table;
+}
+
+static void wait_for_workers(uint64_t generation) {
+    for (int i = 0; i < cv_n_workers; i++) {
+        for (int spins = 0; atomic_load(&cv_workers[i].generation) < generation; spins++) {
+            if (spins < SPINS_BEFORE_SLEEP)
+                rte_pause();
+            else
+                usleep(WAIT_US);
+        }
+    }
+}
+
+/* Cuts off the tables that no worker uses any more. Under the lock. */
+static struct table *take_unused(void) {
+    struct table *table = atomic_load(&current), *unused;
+    uint64_t oldest = table->generation;
+
+    for (int i = 0; i < cv_n_workers; i++)
+        oldest = RTE_MIN(oldest, atomic_load(&cv_workers[i].generation));
+    while (table->generation > oldest && table->retired != NULL)
+        table = table->retired;
+    unused = table->retired;
+    table->retired = NULL;
+    return unused;
+}
+
+static void free_list(struct table *table) {
+    while (table != NULL) {
+        struct table *older = table->retired;
+
+        free_table(table);
+        table = older;
+    }
+}
+
+int cv_table_publish(bool wait) {
+    struct table *table, *old, *unused;
+    uint64_t generation;
+
+    pthread_mutex_lock(&cv_registry_lock);
+    table = build();
+    if (table == NULL) {
+        pthread_mutex_unlock(&cv_registry_lock);
+        return cv_fail(ENOMEM, "out of memory for the forwarding table");
+    }
+    old = atomic_load(&current);
+    generation = table->generation = old == NULL ? 1 : old->generation + 1;
+    table->retired = old;
+    atomic_store(&current, table);
+    pthread_mutex_unlock(&cv_registry_lock);
+
+    for (int i = 0; i < cv_n_workers; i++)
+        cv_worker_wake(&cv_workers[i]);
+    if (!wait)
+        return 0;
+    wait_for_workers(generation);
+    pthread_mutex_lock(&cv_registry_lock);
+    unused = take_unused();
+    pthread_mutex_unlock(&cv_registry_lock);
+    free_list(unused);
+    return 0;
+}
+
+void cv_table_free(void) {
+    free_list(atomic_exchange(&current, NULL));
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a worker's buffers into the ports: once per round, finishing in software what the egress
+ * cannot.
+ */
+#include "gso.h"
+#include "offload.h"
+#include "packet.h"
+#include "pools.h"
+#include "port.h"
+#include "worker.h"
+
+void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packet) {
+    struct lane *lane = out->lanes[worker->index];
+    uint16_t n_tx = atomic_load_explicit(&out->n_tx, memory_order_relaxed);
+    struct tx_queue *queue = &lane->tx[0];
+
+    if (n_tx > 1)
+        queue = &lane->tx[(out->tx_by_worker ? worker->index : cv_flow_hash(packet)) % n_tx];
+    if (queue->n == 0)
+        worker->dirty[worker->n_dirty++] = queue;
+    queue->buffer[queue->n++] = packet;
+}
+
+static bool fits_as_it_is(const struct port *port, const struct rte_mbuf *packet) {
+    return !(packet->ol_flags & CV_UNFINISHED) && packet->pkt_len <= port->max_frame_bytes;
+}
+
+static void hand_over(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
+                      uint16_t n) {
+    if (n > 0)
+        queue->port->ops->tx(queue, lane, packets, n);
+}
+
+static void send_segmented(struct tx_queue *queue, struct lane *lane, struct rte_mbuf *packet,
+                           uint32_t offloads) {
+    struct rte_mbuf *segments[CV_BURST];
+    struct gso gso;
+    uint16_t n;
+
+    cv_gso_begin(&gso, packet, !(offloads & CV_OFFLOAD_TX_CHECKSUM));
+    while ((n = cv_gso_next(&gso, segments, CV_BURST)) > 0)
+        hand_over(queue, lane, segments, n);
+    if (gso.failed)
+        lane->drops[CV_DROP_NO_MBUF]++;
+    lane->sw_gso_packets++;
+    rte_pktmbuf_free(packet);
+}
+
+/* The way of a burst in which at least one packet is too big or unfinished; keeps the order. */
+static void send_fixed(struct tx_queue *queue, struct lane *lane) {
+    const struct port *port = queue->port;
+    uint32_t offloads = atomic_load_explicit(&port->offloads, memory_order_relaxed);
+    struct rte_mbuf *run[CV_BURST];
+    uint16_t n = 0;
+
+    for (uint16_t i = 0; i < queue->n; i++) {
+        struct rte_mbuf *packet = queue->buffer[i];
+        uint32_t missing = cv_offload_needed(packet) & ~offloads;
+
+        if (cv_frame_bytes(packet) > port->max_frame_bytes) {
+            cv_drop(lane, CV_DROP_TOO_BIG, packet);
+        } else if (packet->ol_flags & RTE_MBUF_F_TX_TCP_SEG && missing) {
+            hand_over(queue, lane, run, n);
+            n = 0;
+            send_segmented(queue, lane, packet, offloads);
+        } else {
+            if (missing) {
+                cv_offload_finish_checksum(packet);
+                lane->sw_csum_packets++;
+            } else if (packet->ol_flags & RTE_MBUF_F_TX_TCP_SEG) {
+                lane->tx_gso_packets++;
+            }
+            run[n++] = packet;
+        }
+    }
+    hand_over(queue, lane, run, n);
+}
+
+static void drop_all(struct tx_queue *queue, struct lane *lane, enum cv_drop reason) {
+    lane->drops[reason] += queue->n;
+    rte_pktmbuf_free_bulk(queue->buffer, queue->n);
+}
+
+static void flush(const struct worker *worker, struct tx_queue *queue) {
+    struct port *port = queue->port;
+    struct lane *lane = port->lanes[worker->index];
+    bool plain = true;
+
+    for (uint16_t i = 0; i < queue->n; i++)
+        plain &= fits_as_it_is(port, queue->buffer[i]);
+    if (unlikely(atomic_load_explicit(&port->n_tx, memory_order_relaxed) == 0))
+        drop_all(queue, lane, CV_DROP_NOT_READY);
+    else if (likely(plain))
+        hand_over(queue, lane, queue->buffer, queue->n);
+    else
+        send_fixed(queue, lane);
+    queue->n = 0;
+}
+
+void cv_transmit_flush(struct worker *worker) {
+    for (uint32_t i = 0; i < worker->n_dirty; i++)
+        flush(worker, worker->dirty[i]);
+    worker->n_dirty = 0;
+}

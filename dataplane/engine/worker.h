@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A poll-mode worker: one thread on one core, serving the receive queues assigned to it. */
+#ifndef CV_WORKER_H
+#define CV_WORKER_H
+
+#include <rte_common.h>
+#include <rte_mbuf.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "port.h"
+#include "table.h"
+
+/* One receive queue as its worker sees it. */
+struct poll {
+    struct port *port;
+    uint16_t queue;
+    uint16_t empty_rounds; /* since the last packet */
+    bool armed;            /* not polled: its fd is in the worker's epoll set */
+    int fd;                /* valid while armed */
+};
+
+struct worker {
+    uint16_t index;
+    uint16_t core;
+    unsigned int lcore;
+    bool may_sleep;
+    _Atomic bool stop;
+    _Atomic uint64_t generation; /* of the table that it uses */
+    _Atomic bool asleep;
+    int epoll_fd;
+    int wake_fd;
+    uint32_t now_s; /* engine time */
+
+    struct table *table;
+    struct poll *polls;
+    uint32_t n_polls;
+    uint32_t n_armed;
+
+    struct tx_queue **dirty; /* with packets to be sent at the end of the round */
+    uint32_t n_dirty;
+
+    struct rte_mbuf *jumbo; /* kept for the next tap read */
+    struct rte_mbuf *spill;
+
+    struct cv_worker_stats stats;
+} __rte_cache_aligned;
+
+extern struct worker cv_workers[CV_MAX_WORKERS];
+extern uint16_t cv_n_workers;
+
+/* Launches n_workers on EAL's worker lcores. Returns 0 or a negative errno. */
+int cv_workers_start(const struct cv_options *options);
+
+/* Ends all workers and frees what they hold. */
+void cv_workers_stop(void);
+
+/* Makes a sleeping worker look at the table. */
+void cv_worker_wake(struct worker *worker);
+
+/* switch.c: takes packets received from a port through the network. */
+void cv_switch(struct worker *worker, struct port *in, struct rte_mbuf **packets, uint16_t n);
+
+/* transmit.c: puts a packet into the port's buffer of this worker. Takes the packet. */
+void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packet);
+
+/* transmit.c: sends all that this round has put into buffers. */
+void cv_transmit_flush(struct worker *worker);
+
+#endif
