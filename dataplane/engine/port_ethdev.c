@@ -44,9 +44,13 @@ static int plug(struct ethdev *device, const struct cv_port_conf *conf) {
              sscanf(devargs, "%x:%x:%x.%x", &pci[0], &pci[1], &pci[2], &pci[3]) == 4 ? "pci"
                                                                                      : "vdev");
     ret = rte_eal_hotplug_add(device->bus, device->name, arguments);
+    /* Drivers say why in DPDK's log only: what comes back is -1, or EFAULT for an unknown driver.
+     */
     if (ret < 0)
-        return cv_fail(-ret, "%s: DPDK cannot open %s device %s: %s", conf->name, device->bus,
-                       devargs, strerror(-ret));
+        return cv_fail(ENODEV,
+                       "%s: DPDK cannot open %s: no such driver, interface or device, or no "
+                       "permission (its own words are in the log)",
+                       conf->name, devargs);
     ret = rte_eth_dev_get_port_by_name(device->name, &device->id);
     if (ret == 0)
         return 0;

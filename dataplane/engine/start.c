@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From structured options to a running EAL, and back. */
 #include <errno.h>
+#include <libgen.h>
+#include <limits.h>
 #include <rte_cycles.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "pools.h"
@@ -68,6 +71,15 @@ static void make_arguments(struct arguments *arguments, const struct cv_options 
     }
 }
 
+/* EAL makes its runtime directory even when it puts nothing there. */
+static void remove_runtime_directory(void) {
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s", rte_eal_get_runtime_dir());
+    if (rmdir(path) == 0)
+        rmdir(dirname(path));
+}
+
 static int start_eal(const struct cv_options *options) {
     struct arguments arguments = {0};
     sigset_t all, before;
@@ -80,6 +92,7 @@ static int start_eal(const struct cv_options *options) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     ret = rte_eal_init(arguments.n, arguments.list);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    remove_runtime_directory();
     if (ret >= 0)
         return 0; /* EAL keeps the arguments */
     return cv_fail(rte_errno ? rte_errno : EINVAL,

@@ -124,14 +124,22 @@ static void switch_from_member(struct burst *burst, struct rte_mbuf *packet) {
     forward(burst, burst->in->network, packet);
 }
 
+/* The tag's VLAN, which some drivers have taken off already; 0 without one, or for priority only.
+ */
+static uint16_t take_vlan(struct rte_mbuf *packet) {
+    if (packet->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED)
+        return packet->vlan_tci & RTE_VLAN_ID_MASK;
+    if (cv_ethertype(rte_pktmbuf_mtod(packet, const uint8_t *)) == RTE_ETHER_TYPE_VLAN &&
+        packet->data_len >= RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN && rte_vlan_strip(packet) == 0)
+        return packet->vlan_tci & RTE_VLAN_ID_MASK;
+    return 0;
+}
+
 static void switch_from_uplink(struct burst *burst, struct rte_mbuf *packet) {
     const struct table *table = burst->worker->table;
-    uint16_t vlan = 0, network_id;
+    uint16_t vlan = take_vlan(packet), network_id;
     uint64_t source;
 
-    if (cv_ethertype(rte_pktmbuf_mtod(packet, const uint8_t *)) == RTE_ETHER_TYPE_VLAN &&
-        rte_vlan_strip(packet) == 0)
-        vlan = packet->vlan_tci & RTE_VLAN_ID_MASK;
     network_id = atomic_load_explicit(&burst->in->vlans[vlan], memory_order_relaxed);
     if (unlikely(network_id == CV_NO_NETWORK)) {
         cv_drop(burst->lane, CV_DROP_VLAN, packet);
