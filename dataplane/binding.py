@@ -5,6 +5,7 @@ Every call releases the GIL. C answers with a negative errno and a sentence; her
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -103,7 +104,8 @@ class Engine:
         pci = [ffi.new("char[]", address.encode()) for address in options.pci]
         cores = ffi.new("uint16_t[]", list(options.cores))
         addresses = ffi.new("char *[]", pci)
-        log_level = ffi.new("char[]", options.log_level.encode())
+        # EAL's notices are for its developers; its errors are for everybody.
+        log_level = ffi.new("char[]", b"debug" if options.log_level == "debug" else b"error")
         raw = ffi.new("struct cv_options *")
         raw.main_core = options.main_core
         raw.n_workers, raw.cores = len(options.cores), cores
@@ -123,7 +125,7 @@ class Engine:
 
     def dpdk_version(self) -> str:
         """The version of DPDK that the engine runs on."""
-        return ffi.string(lib.cv_dpdk_version()).decode()
+        return str(ffi.string(lib.cv_dpdk_version()).decode())
 
     def network_add(self, name: str, mtu: int, uplink: str | None, vlan: int | None) -> None:
         """Add an L2 domain; `uplink` is the name of a port.
@@ -256,10 +258,14 @@ class Engine:
         return {key: getattr(raw, key) for key in _QUEUE_COUNTERS}
 
     def _port(self, name: str) -> int:
-        return self._ports.get(name, -1)
+        if name in self._ports:
+            return self._ports[name]
+        raise EngineError(errno.ENOENT, f"there is no port {name}")
 
     def _network(self, name: str) -> int:
-        return self._networks.get(name, -1)
+        if name in self._networks:
+            return self._networks[name]
+        raise EngineError(errno.ENOENT, f"there is no network {name}")
 
     @staticmethod
     def _text(value: str, keep: list[Any]) -> Any:

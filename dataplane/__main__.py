@@ -1,0 +1,168 @@
+"""The dataplane process: start the engine, serve the control socket, close in order."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dataplane import __version__, unix_socket
+from dataplane.options import OptionError, Options, parse
+from dataplane.stop import SIGNALS, Stop
+from dataplane.wire import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dataplane.binding import Engine
+    from dataplane.server import Server
+
+EXIT_CANNOT_START = 2
+
+log = logging.getLogger("dataplane")
+
+
+class StartError(Exception):
+    """Why the dataplane cannot start, and what to do."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the dataplane until it is told to stop; give the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = parse(given)
+        _log_to_stderr(options.log_level)
+        with ExitStack() as stack:
+            return _run(options, stack)
+    except (OptionError, StartError) as e:
+        reason = " ".join(str(e).split())
+        print(f"cni-virtio-dataplane: {reason}", file=sys.stderr)
+        _tell(_ready_fd_in(given), f"error: {reason}")
+        return EXIT_CANNOT_START
+
+
+def _run(options: Options, stack: ExitStack) -> int:
+    started_s = time.monotonic()
+    stop = Stop()
+    stop.on_signals()
+    # Starting an engine takes time and memory, so the likeliest refusal comes before it.
+    with _socket_errors(options.socket):
+        unix_socket.refuse_if_served(options.socket)
+    engine = _start_engine(options)
+    server = _open(options, stack, engine, stop)
+    log.info(
+        "version %s with %s serves %s after %.0f ms, pid %d, workers on cores %s",
+        __version__,
+        engine.dpdk_version(),
+        options.socket,
+        1000 * (time.monotonic() - started_s),
+        os.getpid(),
+        ",".join(map(str, options.cores)),
+    )
+    _tell(options.ready_fd, "ready")
+    server.run()
+    log.info("stopping")
+    return 0
+
+
+def _open(options: Options, stack: ExitStack, engine: Engine, stop: Stop) -> Server:
+    """Open the control socket. On the way out `stack` closes all, the clients' connections last:
+    who sees its connection end knows that everything has been given back.
+    """
+    from dataplane.operations import Operations
+    from dataplane.server import Server
+
+    with ExitStack() as undo:
+        undo.callback(engine.stop)
+        with _socket_errors(options.socket):
+            listener = unix_socket.listen(options.socket)
+        undo.pop_all()
+    operations = Operations(engine, options, stop)
+    server = Server(listener, operations, stop)
+    stack.callback(server.close)
+    stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)
+    stack.callback(engine.stop)
+    stack.callback(operations.close)
+    return server
+
+
+@contextmanager
+def _socket_errors(path: str) -> Iterator[None]:
+    try:
+        yield
+    except WireError as e:
+        raise StartError(e.message) from e
+    except OSError as e:
+        raise StartError(f"{path}: {e.strerror or e}") from e
+
+
+def _start_engine(options: Options) -> Engine:
+    try:
+        from dataplane.binding import Engine, EngineError, EngineOptions
+    except ImportError as e:
+        raise StartError(f"the engine cannot be loaded ({e}): build it with ./dev setup") from e
+    # Where EAL makes its runtime directory; it would share /run/dpdk with others.
+    os.environ["RUNTIME_DIRECTORY"] = str(Path(options.socket).parent)
+    # Threads started here inherit the mask; signals then always reach the main thread.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        return Engine(
+            EngineOptions(
+                main_core=options.main_core,
+                cores=options.cores,
+                memory_mb=options.memory_mb,
+                huge=options.huge,
+                idle=options.idle,
+                pci=options.pci,
+                log_level=options.log_level,
+            )
+        )
+    except EngineError as e:
+        raise StartError(e.strerror or str(e)) from e
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _unlink_ours(path: str, inode: int) -> None:
+    with suppress(OSError):
+        if Path(path).lstat().st_ino == inode:
+            Path(path).unlink()
+
+
+def _log_to_stderr(level: str) -> None:
+    # journald puts its own time on every line.
+    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03d "
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format=f"{time_field}%(levelname)s %(name)s: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    # A log that nobody reads any more (the agent is being replaced) is no reason to complain.
+    logging.raiseExceptions = False
+
+
+def _ready_fd_in(arguments: list[str]) -> int | None:
+    """Find --ready-fd in a command line that may be wrong otherwise."""
+    for i, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option == "--ready-fd":
+            text = value if equals else "".join(arguments[i + 1 : i + 2])
+            return int(text) if text.isascii() and text.isdigit() else None
+    return None
+
+
+def _tell(ready_fd: int | None, line: str) -> None:
+    if ready_fd is not None:
+        with suppress(OSError, OverflowError):
+            os.write(ready_fd, f"{line}\n".encode(errors="backslashreplace"))
+            os.close(ready_fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
