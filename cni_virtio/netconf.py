@@ -1,0 +1,216 @@
+"""The network configuration on the plugin's stdin, checked and with its defaults filled in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_interface
+from typing import Any, Literal
+
+from cni_virtio.results import DNS
+from cni_virtio.schema import Problem, Schema, shown
+from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Result, ResultError
+
+SCHEMA = Schema("netconf")
+VHOST_USER_MAX_QUEUES = 128
+_MAX_DEPTH = 64
+_MAC = re.compile(SCHEMA.data["$defs"]["mac"]["pattern"])
+
+
+@dataclass(frozen=True)
+class VhostUser:
+    """The socket's `mode` is the application's role; `uid` and `gid` own socket and directory."""
+
+    mode: Literal["client", "server"] = "client"
+    uid: int = 0
+    gid: int = 0
+
+
+@dataclass(frozen=True)
+class NetConf:
+    """One network configuration. `mtu` None means the network's, `ipam_type` None means L2 only.
+
+    `mac` is what the runtime asked for, or None; `ips` likewise (the IPAM plugin reads them
+    itself). `valid_attachments` holds (container id, ifname) pairs, None where GC got no list.
+    `raw` is the JSON object as it came.
+    """
+
+    cni_version: str
+    name: str
+    type: str
+    network: str
+    agent_socket: str = "/run/cni-virtio/agent.sock"
+    interface: Literal["kernel", "vhost-user"] = "kernel"
+    queues: int = 1
+    queue_size: int = 256
+    mtu: int | None = None
+    is_gateway: bool = False
+    is_default_gateway: bool = False
+    ip_masq: bool = False
+    spoof_check: bool = True
+    vhost_user: VhostUser = field(default_factory=VhostUser)
+    ipam_type: str | None = None
+    dns: DNS = field(default_factory=DNS)
+    mac: str | None = None
+    ips: tuple[str, ...] = ()
+    device_info_file: str | None = None
+    prev_result: Result | None = None
+    valid_attachments: frozenset[tuple[str, str]] | None = None
+    runtime_config: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+def parse(stdin: bytes, cni_args: Mapping[str, str] | None = None) -> NetConf:
+    """Read and check a configuration; `cni_args` are those of the request, for MAC.
+
+    Raises CniError: 6 not JSON, 1 cniVersion not supported, 2 unknown key, 7 bad value (4 for a
+    bad MAC in CNI_ARGS); the message names key and value.
+    """
+    raw = _decode(stdin)
+    _check_version(raw)
+    problem = SCHEMA.problem(raw)
+    if problem:
+        raise _error(problem)
+    conf = SCHEMA.with_defaults(raw)
+    _check_queues(conf)
+    return _build(conf, raw, cni_args or {})
+
+
+def reply_version(stdin: bytes) -> str:
+    """The version to answer an unusable request in: the one it names if spoken, else the newest."""
+    try:
+        version = _decode(stdin).get("cniVersion")
+    except CniError:
+        version = None
+    return version if version in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
+
+
+def _decode(stdin: bytes) -> dict[str, Any]:
+    try:
+        raw = json.loads(stdin.decode("utf-8"))
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:
+        raise CniError(Code.DECODING_FAILURE, f"netconf on stdin: not JSON: {error}") from None
+    _check_depth([raw])
+    if not isinstance(raw, dict):
+        raise CniError(Code.DECODING_FAILURE, f"netconf on stdin: {shown(raw)} is not an object")
+    return raw
+
+
+def _check_depth(level: list[Any]) -> None:
+    """What nests deeper than any real configuration could exhaust the stack further on."""
+    for _ in range(_MAX_DEPTH + 1):
+        containers = [item for item in level if isinstance(item, dict | list)]
+        if not containers:
+            return
+        parts = [item.values() if isinstance(item, dict) else item for item in containers]
+        level = [part for group in parts for part in group]
+    raise _too_deep()
+
+
+def _too_deep() -> CniError:
+    msg = f"netconf on stdin: nested more than {_MAX_DEPTH} levels deep"
+    return CniError(Code.DECODING_FAILURE, msg)
+
+
+def _check_version(raw: Mapping[str, Any]) -> None:
+    # Before the schema: a config of another version may well have keys that are unknown here.
+    version = raw.get("cniVersion", "0.1.0")  # the spec's first version had no such key
+    if isinstance(version, str) and version not in SUPPORTED_VERSIONS:
+        spoken = ", ".join(SUPPORTED_VERSIONS)
+        msg = f"cniVersion: {shown(version)} is not supported; supported are {spoken}"
+        raise CniError(Code.INCOMPATIBLE_VERSION, msg)
+
+
+def _error(problem: Problem) -> CniError:
+    code = Code.UNSUPPORTED_FIELD if problem.unknown_key else Code.INVALID_CONFIG
+    return CniError(code, f"{problem.place}: {problem.reason}")
+
+
+def _check_queues(conf: Mapping[str, Any]) -> None:
+    queues = conf["queues"]
+    if conf["interface"] == "vhost-user" and queues > VHOST_USER_MAX_QUEUES:
+        reason = f"{queues} is more than the maximum of {VHOST_USER_MAX_QUEUES} for vhost-user"
+        raise CniError(Code.INVALID_CONFIG, f"queues: {reason}")
+
+
+def _build(conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[str, str]) -> NetConf:
+    runtime = conf["runtimeConfig"]
+    return NetConf(
+        cni_version=conf["cniVersion"],
+        name=conf["name"],
+        type=conf["type"],
+        network=conf.get("network", conf["name"]),
+        agent_socket=conf["agentSocket"],
+        interface=conf["interface"],
+        queues=conf["queues"],
+        queue_size=conf["queueSize"],
+        mtu=conf.get("mtu"),
+        is_gateway=conf["isGateway"] or conf["isDefaultGateway"],
+        is_default_gateway=conf["isDefaultGateway"],
+        ip_masq=conf["ipMasq"],
+        spoof_check=conf["spoofCheck"],
+        vhost_user=VhostUser(**conf["vhostUser"]),
+        ipam_type=conf["ipam"].get("type"),
+        dns=DNS.from_json(conf["dns"], "dns"),
+        mac=_mac(conf, cni_args),
+        ips=_ips(conf, cni_args),
+        device_info_file=runtime.get("CNIDeviceInfoFile"),
+        prev_result=_prev_result(conf),
+        valid_attachments=_valid_attachments(conf),
+        runtime_config=runtime,
+        raw=raw,
+    )
+
+
+def _mac(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> str | None:
+    """The requested MAC, in the reference bridge plugin's order of precedence."""
+    by_env = cni_args.get("MAC")
+    if by_env and not _MAC.fullmatch(by_env):
+        allowed = SCHEMA.data["$defs"]["mac"]["x-allowed"]
+        msg = f"CNI_ARGS: MAC={shown(by_env)} is not {allowed}"
+        raise CniError(Code.INVALID_ENVIRONMENT, msg)
+    mac: str | None = conf["runtimeConfig"].get("mac") or conf["args"]["cni"].get("mac") or by_env
+    return mac.lower() if mac else None
+
+
+def _ips(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> tuple[str, ...]:
+    by_config = {
+        "runtimeConfig.ips": conf["runtimeConfig"].get("ips"),
+        "args.cni.ips": conf["args"]["cni"].get("ips"),
+    }
+    for place, ips in by_config.items():
+        for number, text in enumerate(ips or []):
+            _check_ip(text, f"{place}[{number}]", Code.INVALID_CONFIG)
+    if by_env := cni_args.get("IP"):
+        _check_ip(by_env, "CNI_ARGS: IP", Code.INVALID_ENVIRONMENT)
+    chosen = next((ips for ips in by_config.values() if ips), [by_env] if by_env else [])
+    return tuple(chosen)
+
+
+def _check_ip(text: str, place: str, code: Code) -> None:
+    try:
+        ip_interface(text)
+    except ValueError:
+        reason = f"{shown(text)} is not an IP address, with or without prefix"
+        raise CniError(code, f"{place}: {reason}") from None
+
+
+def _prev_result(conf: Mapping[str, Any]) -> Result | None:
+    data = conf.get("prevResult")
+    if not data:
+        return None
+    try:
+        return Result.from_json(data, "prevResult")
+    except ResultError as error:
+        raise CniError(Code.DECODING_FAILURE, str(error)) from None
+
+
+def _valid_attachments(conf: Mapping[str, Any]) -> frozenset[tuple[str, str]] | None:
+    given = conf.get("cni.dev/valid-attachments")
+    if given is None:
+        return None
+    return frozenset((item["containerID"], item["ifname"]) for item in given)

@@ -1,0 +1,337 @@
+"""The agent's YAML: what is accepted, and the one line that each mistake gets."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cni_virtio.config import (
+    SCHEMA,
+    AgentConfig,
+    ConfigError,
+    ExceptionPath,
+    NetworkSection,
+    Offloads,
+    load,
+    parse_size,
+)
+from cni_virtio.config_checks import Machine
+
+FULL = """\
+agent:
+  socket: /run/cni-virtio/agent.sock
+  state_dir: /run/cni-virtio/state     # a comment
+  socket_dir: /run/cni-virtio/vhost
+  log_level: info
+dataplane:
+  socket: /run/cni-virtio/dataplane.sock
+  main_core: 0
+  cores: [1]
+  memory: 512Mi
+  idle: adaptive
+  backend: auto
+uplinks:
+  - name: wire0
+    device: "0000:3b:00.0"
+    queues: 2
+    queue_size: 1024
+    offloads: {rx_checksum: true, tx_checksum: true, tso: true, lro: false}
+    exception:
+      name: virtio_user0
+      queues: 2
+networks:
+  - name: pods
+    uplink: wire0
+    vlan: 100
+    mtu: 1500
+"""
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(
+    f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 9)
+)
+TWO_TWINS = """\
+uplinks:
+- {name: a, device: net_tap0, exception: {name: x}}
+- {name: b, device: net_tap1, exception: {name: x}}
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    devices = tmp_path / "pci"
+    (devices / "0000:3b:00.0").mkdir(parents=True)
+    (devices / "0000:3b:00.1").mkdir()
+    return Machine(frozenset({0, 1, 2, 3}), frozenset({0, 1, 2}), 8 << 30, devices)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "agent.yaml"
+
+
+def read(file: Path, text: str, machine: Machine) -> AgentConfig:
+    file.write_text(text, "utf-8")
+    return load(file, machine)
+
+
+def refusal(file: Path, text: str | bytes, machine: Machine) -> str:
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(file, machine)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{file}:")
+    return message.removeprefix(f"{file}:")
+
+
+def test_the_example_of_the_contract(file: Path, machine: Machine) -> None:
+    got = read(file, FULL, machine)
+    assert got.agent.socket == Path("/run/cni-virtio/agent.sock")
+    assert got.dataplane.cores == (1,)
+    assert got.dataplane.memory_bytes == 512 << 20
+    uplink = got.uplinks[0]
+    assert (uplink.name, uplink.kind, uplink.target) == ("wire0", "pci", "0000:3b:00.0")
+    assert uplink.offloads == Offloads(lro=False)
+    assert uplink.exception == ExceptionPath("virtio_user0", 2)
+    assert got.networks == (NetworkSection("pods", "wire0", 100, 1500),)
+    assert got.messages == ()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}\n", "---\n", "agent: {}\n"])
+def test_every_key_is_optional(text: str, file: Path, machine: Machine) -> None:
+    got = read(file, text, machine)
+    assert got.agent.state_dir == Path("/run/cni-virtio/state")
+    assert (got.dataplane.main_core, got.dataplane.cores) == (0, (1,))
+    assert (got.dataplane.idle, got.dataplane.backend) == ("adaptive", "auto")
+    assert (got.uplinks, got.networks, got.messages) == ((), (), ())
+
+
+def test_defaults_of_items(file: Path, machine: Machine) -> None:
+    text = """
+uplinks:
+  - {name: a, device: 'af_packet:lo'}
+  - {name: b, device: '3B:00.1', exception: {}}
+  - {name: c, device: 'net_tap0,iface=t0'}
+networks: [{name: n}]
+"""
+    got = read(file, text, machine)
+    assert [uplink.kind for uplink in got.uplinks] == ["af_packet", "pci", "vdev"]
+    assert [uplink.target for uplink in got.uplinks] == ["lo", "0000:3b:00.1", "net_tap0,iface=t0"]
+    assert got.uplinks[0].offloads == Offloads()
+    assert (got.uplinks[0].exception, got.uplinks[0].queue_size) == (None, 1024)
+    assert got.uplinks[1].exception == ExceptionPath("virtio_user1", 1)
+    assert got.networks == (NetworkSection("n", None, None, 1500),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("agents: {}\n", '1: agents: unknown key with value {}; did you mean "agent"?'),
+        (
+            "agent:\n  log_level: info\n  sockt: /x\n",
+            '3: agent.sockt: unknown key with value "/x"; did you mean "socket"?',
+        ),
+        (
+            FULL.replace("    queues: 2", "    qeues: 2", 1),
+            '16: uplinks[0].qeues: unknown key with value 2; did you mean "queues"?',
+        ),
+        (
+            "uplinks:\n- {name: a, device: x, offloads: {tos: true}}\n",
+            "2: uplinks[0].offloads.tos: unknown key",
+        ),
+        ("- a\n", '1: ["a"] is not an object'),
+        ("hello\n", '1: "hello" is not an object'),
+        ("agent: no\n", '1: agent: "no" is not an object'),
+        ("agent:\n  log_level: loud\n", '2: agent.log_level: "loud" is not one of "debug"'),
+        ("agent: {socket: agent.sock}\n", '1: agent.socket: "agent.sock" is not an absolute path'),
+        ("agent:\n  state_dir:\n", "2: agent.state_dir: null is not a string"),
+        ("agent: {socket_dir: /run/" + "x" * 60 + "}\n", "1: agent.socket_dir: has 65 bytes"),
+        ("agent: {socket: /a}\ndataplane: {socket: /a}\n", "2: dataplane.socket: "),
+        ("dataplane:\n  cores: 1\n", "2: dataplane.cores: 1 is not a list"),
+        ("dataplane:\n  cores: []\n", "2: dataplane.cores: [] is empty"),
+        (
+            "dataplane:\n  cores:\n  - 1\n  - 9\n",
+            "4: dataplane.cores[1]: core 9 does not exist or is offline; online are 0-3",
+        ),
+        ("dataplane: {cores: [1, 1]}\n", "1: dataplane.cores: [1, 1] has one item more than once"),
+        ("dataplane: {cores: [one]}\n", '1: dataplane.cores[0]: "one" is not an integer'),
+        ("dataplane: {main_core: -1}\n", "1: dataplane.main_core: -1 is less than the minimum"),
+        (
+            "dataplane: {main_core: 3}\n",
+            "1: dataplane.main_core: core 3 is not open to this process (cpuset); open are 0-2",
+        ),
+        ("dataplane: {memory: lots}\n", '1: dataplane.memory: "lots" is not a size in bytes'),
+        ("dataplane: {memory: 1Mi}\n", "1: dataplane.memory: 1048576 bytes are less than"),
+        ("dataplane: {memory: 9Gi}\n", "9216Mi are more than this machine has (8192Mi)"),
+        ("dataplane: {idle: lazy}\n", '1: dataplane.idle: "lazy" is not one of'),
+        ("dataplane: {backend: vhost}\n", '1: dataplane.backend: "vhost" is not one of'),
+        ("uplinks: auto\n", '1: uplinks: "auto" is not supported'),
+        ("uplinks: some\n", '1: uplinks: "some" is not "auto"'),
+        ("uplinks: {}\n", "1: uplinks: {} is not a list"),
+        ("uplinks:\n- name: a\n", "2: uplinks[0].device: is missing"),
+        ("uplinks:\n- {name: a, device: af_packet:lo, queues: 0}\n", "2: uplinks[0].queues: 0 is"),
+        ("uplinks:\n- {name: 'a b', device: x}\n", '2: uplinks[0].name: "a b" is not a name'),
+        ("uplinks:\n- {name: a, device: eth1}\n", '2: uplinks[0].device: "eth1" is not a PCI'),
+        ("uplinks:\n- {name: a, device: 'af_xdp:'}\n", '"af_xdp:" is not a PCI address'),
+        (
+            "uplinks:\n- {name: a, device: 'af_xdp:nonesuch0'}\n",
+            '2: uplinks[0].device: "af_xdp:nonesuch0": there is no interface "nonesuch0"',
+        ),
+        (
+            "uplinks:\n- {name: a, device: '0000:ff:1f.7'}\n",
+            '2: uplinks[0].device: "0000:ff:1f.7": there is no PCI device 0000:ff:1f.7',
+        ),
+        (
+            "uplinks:\n- {name: a, device: '0000:3b:00.0'}\n- {name: b, device: '3b:00.0'}\n",
+            '3: uplinks[1].device: "0000:3b:00.0" is the device of uplinks[0] already',
+        ),
+        (
+            "uplinks:\n- {name: a, device: net_tap0}\n- {name: a, device: net_tap1}\n",
+            '3: uplinks[1].name: "a" is the name of uplinks[0] already',
+        ),
+        (
+            TWO_TWINS,
+            '3: uplinks[1].exception.name: "x" is the exception.name of uplinks[0] already',
+        ),
+        ("uplinks: [{name: a, device: net_tap0, exception: {name: a/b}}]\n", "exception.name: "),
+        (
+            "networks:\n- {name: pods}\n- {name: pods}\n",
+            '3: networks[1].name: "pods" is the name of networks[0] already',
+        ),
+        (
+            FULL.replace("uplink: wire0", "uplink: wire"),
+            '24: networks[0].uplink: "wire" is not an uplink; uplinks are wire0; did you mean',
+        ),
+        ("networks: [{name: a, uplink: b}]\n", '"b" is not an uplink; no uplinks are declared'),
+        ("networks: [{name: a, vlan: 5}]\n", "1: networks[0].vlan: 5 needs an uplink"),
+        ("networks: [{name: a, vlan: 4095}]\n", "4095 is more than the maximum of 4094"),
+        ("networks: [{name: a, mtu: 1500.5}]\n", "mtu: 1500.5 is not an integer"),
+        (
+            FULL + "  - {name: more, uplink: wire0, vlan: 100}\n",
+            "27: networks[1].vlan: uplink wire0 carries network pods with vlan 100 already",
+        ),
+        ("a: 1\na: 2\n", '2: found duplicate key "a"'),
+        ("agent: {\n", "2: "),
+        ("agent:\n\tsocket: x\n", "2: found character '\\t'"),
+        ("a: &x [*y]\n", "1: found undefined alias"),
+        ("a: &x\n  <<: *x\n  c: 1\n", " cannot be understood: "),
+        ("&x\na: [*x]\n", " has an alias inside of what it stands for"),
+        (LAUGHS, " has more than 100000 values once its aliases are expanded"),
+        ("1: 2\n", "1: key 1 is not a string"),
+        ("a: !!python/object:os.system {}\n", "1: "),
+        ("agent: !thing x\n", "1: "),
+        ("a: 1\n---\nb: 2\n", "2: "),
+        ("a: \x00\n", " "),
+        (b"agent:\n  socket: \xff\n", "2: byte 0xff is not UTF-8"),
+        ("[" * 1000, " nested too deeply"),
+        ("#" * ((1 << 20) + 1), " is larger than 1048576 bytes"),
+    ],
+)
+def test_a_mistake_gets_one_line(
+    text: str | bytes, message: str, file: Path, machine: Machine
+) -> None:
+    assert message in refusal(file, text, machine)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path, machine: Machine) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file"):
+        load(tmp_path / "none.yaml", machine)
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, machine)
+
+
+def test_default_cores_are_those_that_the_machine_has(file: Path) -> None:
+    one = Machine(frozenset({0}), frozenset({0}), 8 << 30)
+    got = read(file, "", one)
+    assert (got.dataplane.main_core, got.dataplane.cores) == (0, (0,))
+    assert "share core 0" in got.messages[0]
+    pinned = Machine(frozenset(range(8)), frozenset({4, 6}), 8 << 30)
+    got = read(file, "", pinned)
+    assert (got.dataplane.main_core, got.dataplane.cores) == (4, (6,))
+    got = read(file, "dataplane: {main_core: 6}\n", pinned)
+    assert got.dataplane.cores == (4,)
+
+
+def test_a_shared_core_is_allowed_and_said_once(file: Path, machine: Machine) -> None:
+    got = read(file, "dataplane: {main_core: 1, cores: [1, 2]}\n", machine)
+    assert got.dataplane.cores == (1, 2)
+    assert len(got.messages) == 1
+
+
+def test_yaml_of_every_style(file: Path, machine: Machine) -> None:
+    text = """
+x-base: &base {mtu: 1400}
+"""
+    assert "unknown key" in refusal(file, text, machine)
+    anchored = """
+networks:
+  - &first {name: a, mtu: &m 9000}
+  - <<: *first
+    name: b
+  - {name: "c", mtu: *m}
+  - {name: d, mtu: 0x5dc}
+dataplane: {memory: 268435456, backend: 'tap'}
+"""
+    got = read(file, anchored, machine)
+    assert [network.mtu for network in got.networks] == [9000, 9000, 9000, 1500]
+    assert [type(network.mtu) for network in got.networks] == [int] * 4
+    assert got.dataplane.memory_bytes == 256 << 20
+    unquoted = "uplinks:\n- name: a\n  device: 0000:3b:00.0\n"
+    assert read(file, unquoted, machine).uplinks[0].target == "0000:3b:00.0"
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        (4096, 4096),
+        ("4096", 4096),
+        ("512Mi", 512 << 20),
+        ("512MiB", 512 << 20),
+        ("1Gi", 1 << 30),
+        ("1.5Gi", 3 << 29),
+        ("2Ti", 2 << 40),
+        ("64Ki", 64 << 10),
+        ("1k", 1000),
+        ("1K", 1000),
+        ("1M", 10**6),
+        ("3G", 3 * 10**9),
+    ],
+)
+def test_sizes(text: str | int, size_bytes: int) -> None:
+    assert parse_size(text) == size_bytes
+
+
+@pytest.mark.parametrize("text", ["", "Mi", "-1", "1 Mi", "1mi", "1Pi", "1e9", "x", -5, "1Mi\n2"])
+def test_what_is_no_size(text: str | int) -> None:
+    with pytest.raises(ValueError, match="is not a size in bytes"):
+        parse_size(text)
+
+
+def test_this_machine() -> None:
+    here = Machine.here()
+    assert here.allowed_cores <= here.online_cores
+    assert here.memory_bytes > 1 << 20
+
+
+def test_every_key_of_the_schemas_is_described() -> None:
+    def check(schema: dict[str, object], place: str) -> None:
+        for key, sub in dict(schema.get("properties", {})).items():  # type: ignore[call-overload]
+            assert sub.get("description"), f"{place}.{key}"
+            check(sub, f"{place}.{key}")
+            check(sub.get("items", {}), f"{place}.{key}[]")
+
+    check(SCHEMA.data, "")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.text(alphabet="abe:{}[]-,#&*!|>'\"% \n\t01?", max_size=60))
+def test_arbitrary_text_is_read_or_refused_in_one_line(
+    file: Path, machine: Machine, text: str
+) -> None:
+    file.write_text(text, "utf-8")
+    message = ""
+    try:
+        load(file, machine)
+    except ConfigError as error:
+        message = str(error)
+    assert "\n" not in message
