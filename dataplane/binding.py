@@ -30,7 +30,6 @@ _OFFLOADS = {
     "tso6": lib.CV_OFFLOAD_TSO6,
     "rx_checksum": lib.CV_OFFLOAD_RX_CHECKSUM,
     "lro": lib.CV_OFFLOAD_LRO,
-    "vlan": lib.CV_OFFLOAD_VLAN,
 }
 _CONFIGURABLE = {
     "rx_checksum": lib.CV_OFFLOAD_RX_CHECKSUM,

@@ -31,7 +31,6 @@ enum cv_offload {
     CV_OFFLOAD_TSO6 = 4,        /* TCP segments over the MTU, IPv6 */
     CV_OFFLOAD_RX_CHECKSUM = 8, /* says which received checksums it has verified */
     CV_OFFLOAD_LRO = 16,        /* hands over received TCP segments merged */
-    CV_OFFLOAD_VLAN = 32,       /* inserts VLAN tags */
 };
 
 enum cv_drop {
@@ -46,7 +45,7 @@ enum cv_drop {
     CV_DROP_BAD_OFFLOAD,    /* virtio-net header that contradicts the packet */
     CV_DROP_TOO_BIG,        /* over the egress MTU */
     CV_DROP_NO_MBUF,        /* packet buffers exhausted */
-    CV_DROP_NOT_READY,      /* egress has no frontend, or its link is down */
+    CV_DROP_NOT_READY,      /* egress has no frontend, or its interface is down or gone */
     CV_DROP_TX_FULL,        /* egress did not take it */
     CV_DROP_RX_ERROR,       /* the device reported it broken */
     CV_DROP_COUNT

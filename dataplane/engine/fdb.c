@@ -62,17 +62,6 @@ void cv_learn(struct learned *learned, uint64_t mac, uint16_t port, uint32_t now
     __atomic_store_n(&bucket->seen_s[oldest], now_s, __ATOMIC_RELAXED);
 }
 
-void cv_learn_forget(struct learned *learned, uint16_t port) {
-    for (int b = 0; b < CV_LEARN_BUCKETS; b++) {
-        for (int i = 0; i < CV_LEARN_WAYS; i++) {
-            uint64_t *entry = &learned->buckets[b].entries[i];
-
-            if (load(entry) != 0 && load(entry) >> 48 == port)
-                store(entry, 0);
-        }
-    }
-}
-
 uint32_t cv_learn_list(const struct learned *learned, uint32_t now_s, struct cv_fdb_entry *entries,
                        uint32_t max) {
     uint32_t n = 0;

@@ -52,8 +52,9 @@ static inline struct port *cv_fdb_lookup(const struct fdb *fdb, uint64_t key) {
 #define CV_LEARN_AGE_S 300
 
 /*
- * Addresses seen on a network's uplink. Bounded: the oldest of a bucket makes room. Workers write
- * without locks: an entry is one word, so that a lost race costs one refresh, never a wrong entry.
+ * Addresses seen on a network's uplink, to be shown: unknown addresses go there anyway. Bounded:
+ * the oldest of a bucket makes room. Workers write without locks: an entry is one word, so that a
+ * lost race costs one refresh, never a wrong entry.
  */
 struct learned {
     struct learned_bucket {
@@ -64,9 +65,6 @@ struct learned {
 
 /* Notes that mac was seen on port at now_s (engine seconds). Writes at most once a second. */
 void cv_learn(struct learned *learned, uint64_t mac, uint16_t port, uint32_t now_s);
-
-/* Forgets everything that was seen on a port. */
-void cv_learn_forget(struct learned *learned, uint16_t port);
 
 /* Copies at most max entries younger than CV_LEARN_AGE_S; returns how many there are. */
 uint32_t cv_learn_list(const struct learned *learned, uint32_t now_s, struct cv_fdb_entry *entries,

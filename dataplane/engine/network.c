@@ -28,6 +28,9 @@ static int find_uplink(const struct cv_network_conf *conf, struct port **uplink)
 
     if (port == NULL || port->role != CV_ROLE_UPLINK)
         return cv_fail(ENOENT, "network %s: its uplink is not there", conf->name);
+    if (conf->mtu > port->mtu)
+        return cv_fail(ERANGE, "network %s: MTU %u is over the %u of %s", conf->name, conf->mtu,
+                       port->mtu, port->name);
     taken = atomic_load(&port->vlans[conf->vlan]);
     if (taken != CV_NO_NETWORK)
         return cv_fail(EBUSY, "network %s: VLAN %u of %s belongs to network %s already", conf->name,

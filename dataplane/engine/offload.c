@@ -12,7 +12,8 @@ static bool normalize_segments(struct rte_mbuf *packet, const struct headers *he
     uint32_t at = headers->l2_len + headers->l3_len;
     const struct rte_tcp_hdr *tcp;
 
-    if (headers->l4_proto != IPPROTO_TCP || packet->tso_segsz < CV_GSO_SIZE_MIN)
+    if (headers->l4_proto != IPPROTO_TCP || packet->tso_segsz < CV_GSO_SIZE_MIN ||
+        packet->pkt_len > (uint32_t)headers->l2_len + UINT16_MAX)
         return false;
     if (packet->data_len < at + sizeof(*tcp))
         return false;
@@ -67,6 +68,8 @@ static bool finish_other_checksum(struct rte_mbuf *packet, uint32_t start, uint3
     if (rte_raw_cksum_mbuf(packet, start, packet->pkt_len - start, &sum) != 0)
         return false;
     sum = ~sum;
+    if (sum == 0) /* in UDP it would mean that there is none */
+        sum = 0xffff;
     memcpy(rte_pktmbuf_mtod_offset(packet, uint8_t *, start + offset), &sum, sizeof(sum));
     return true;
 }
@@ -115,8 +118,13 @@ void cv_offload_to_vnet(const struct rte_mbuf *packet, struct virtio_net_hdr *vn
     vnet->csum_start = packet->l2_len + packet->l3_len;
     vnet->csum_offset = checksum_offset(flags & RTE_MBUF_F_TX_L4_MASK);
     if (flags & RTE_MBUF_F_TX_TCP_SEG) {
+        const struct rte_tcp_hdr *tcp =
+            rte_pktmbuf_mtod_offset(packet, const struct rte_tcp_hdr *, vnet->csum_start);
+
         vnet->gso_type =
             flags & RTE_MBUF_F_TX_IPV6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+        if (tcp->tcp_flags & RTE_TCP_CWR_FLAG)
+            vnet->gso_type |= VIRTIO_NET_HDR_GSO_ECN;
         vnet->gso_size = packet->tso_segsz;
         vnet->hdr_len = packet->l2_len + packet->l3_len + packet->l4_len;
     }

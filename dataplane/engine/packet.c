@@ -46,7 +46,7 @@ static bool parse_ipv6(const uint8_t *l3, uint32_t len, struct headers *headers)
             /* fall through */
         default:
             headers->l3_len = at;
-            headers->l4_proto = next == IPPROTO_NONE ? IPPROTO_NONE : next;
+            headers->l4_proto = next;
             return true;
         }
     }

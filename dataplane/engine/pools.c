@@ -2,9 +2,11 @@
 #include "pools.h"
 
 #include <errno.h>
+#include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_mbuf.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "engine.h"
 #include "error.h"
@@ -18,10 +20,15 @@
 struct rte_mempool *cv_std_pool;
 struct rte_mempool *cv_jumbo_pool;
 
-/* Half of the memory; the rest is for jumbo buffers, rings and the devices' own structures. */
+/*
+ * Half of the memory; the rest is for jumbo buffers, rings and the devices' own structures. No
+ * buffer crosses the boundary of two pages, so that ordinary pages hold one each.
+ */
 static uint32_t std_count(uint32_t memory_mb) {
     uint64_t object = sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE + RTE_CACHE_LINE_SIZE;
-    uint64_t count = (uint64_t)memory_mb * 1024 * 1024 / 2 / object;
+    uint64_t bytes =
+        rte_eal_has_hugepages() ? object : RTE_ALIGN_CEIL(object, (uint64_t)sysconf(_SC_PAGESIZE));
+    uint64_t count = (uint64_t)memory_mb * 1024 * 1024 / 2 / bytes;
 
     return RTE_MIN(RTE_MAX(count, (uint64_t)STD_MIN), (uint64_t)STD_MAX);
 }

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "error.h"
-#include "fdb.h"
 #include "packet.h"
 #include "registry.h"
 #include "spoof.h"
@@ -24,12 +23,15 @@ struct port *cv_port_get(int id) {
     return id >= 0 && id < CV_MAX_PORTS ? cv_ports[id] : NULL;
 }
 
-void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx, bool wait) {
+void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx) {
+    if (atomic_load(&port->n_rx) == n_rx && atomic_load(&port->n_tx) == n_tx)
+        return;
     atomic_store(&port->n_rx, n_rx);
     atomic_store(&port->n_tx, n_tx);
     atomic_store(&port->ready, n_rx > 0 && n_tx > 0);
+    atomic_fetch_add(&port->service, 1);
     if (cv_ports[port->id] == port)
-        cv_table_publish(wait);
+        cv_table_publish(false);
 }
 
 static const struct port_ops *ops_of(enum cv_kind kind) {
@@ -181,18 +183,12 @@ int cv_port_add(const struct cv_port_conf *conf) {
     set_slot(id, port);
     ret = cv_table_publish(true);
     if (ret < 0) {
+        /* Workers may know it from a table that was published in between: it is empty for them. */
         set_slot(id, NULL);
-        port->ops->close(port);
-        free_port(port);
+        cv_port_set_ready(port, 0, 0);
         return ret;
     }
     return id;
-}
-
-static void forget_learned(const struct port *port) {
-    for (int i = 0; i < CV_MAX_NETWORKS; i++)
-        if (cv_networks[i] != NULL && cv_networks[i]->learned != NULL)
-            cv_learn_forget(cv_networks[i]->learned, port->id);
 }
 
 int cv_port_del(int id) {
@@ -212,7 +208,6 @@ int cv_port_del(int id) {
         return ret;
     }
     port->ops->close(port);
-    forget_learned(port);
     free_port(port);
     return 0;
 }

@@ -36,11 +36,11 @@ struct port_ops {
     /* Sends n packets, all of which it takes; counts each as sent or as dropped. */
     void (*tx)(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets, uint16_t n);
 
-    /* Asks for a notification; returns the fd that will be readable, or -ENOTSUP. */
+    /* Asks for a notification; returns an fd that will be readable, or -ENOTSUP. */
     int (*arm)(struct port *port, uint16_t queue);
 
-    /* Takes arm's request back after the fd was readable, or before the queue is polled again. */
-    void (*disarm)(struct port *port, uint16_t queue);
+    /* Takes arm's request back before the queue is polled again; ends arm's fd. */
+    void (*disarm)(struct port *port, uint16_t queue, int fd);
 
     /* Fills in what only the kind knows; the rest is set before. */
     void (*state)(struct port *port, struct cv_port_state *state);
@@ -64,6 +64,7 @@ struct tx_queue {
     uint16_t n;
     uint16_t queue;
     struct port *port;
+    struct tx_queue *next_dirty; /* of the worker's, while n > 0 */
     uint64_t packets;
     uint64_t bytes;
     struct rte_mbuf *buffer[CV_BURST];
@@ -107,19 +108,19 @@ struct port {
     /* control thread */
     char name[CV_NAME_SIZE];
     uint16_t mtu;
-    uint16_t queues;       /* as configured */
-    _Atomic uint16_t n_rx; /* to be polled, from 0 */
+    uint16_t queues;          /* as configured */
+    _Atomic uint16_t n_rx;    /* to be polled, from 0 */
+    _Atomic uint32_t service; /* changes whenever queues start or cease to be served */
     _Atomic bool ready;
 };
 
 #define CV_NO_NETWORK UINT16_MAX
 
 /*
- * Tells the workers how many queues are to be served in each direction; 0 stops service. With wait,
- * returns when no worker uses a queue any more that it may not. Thread-safe; must not be called
- * with wait while holding anything that a worker's rx or tx could want.
+ * Tells the workers how many queues are to be served in each direction; 0 stops service. Does not
+ * wait for them. Thread-safe.
  */
-void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx, bool wait);
+void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx);
 
 /* The port of an id, or NULL. Control thread. */
 struct port *cv_port_get(int id);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
+#include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_spinlock.h>
 #include <stdio.h>
@@ -21,12 +22,16 @@
 
 #define DEFAULT_QUEUE_SIZE 1024
 
+/* Fill, receive and completion ring of 2048 each, and what is on its way. */
+#define AF_XDP_BUFFERS_PER_QUEUE 8192
+
 struct ethdev {
     uint16_t id; /* DPDK's port id */
     bool multi_segment;
     bool shared_tx; /* fewer queues than workers */
     uint64_t tx_offloads;
     uint16_t n_tx;
+    struct rte_mempool *pool; /* of what it receives */
     char bus[CV_DRIVER_SIZE];
     char name[RTE_DEV_NAME_MAX_LEN];
     rte_spinlock_t tx_locks[CV_MAX_QUEUES];
@@ -62,6 +67,8 @@ static void unplug(struct ethdev *device) {
     rte_eth_dev_stop(device->id);
     rte_eth_dev_close(device->id);
     rte_eal_hotplug_remove(device->bus, device->name);
+    if (device->pool != cv_std_pool)
+        rte_mempool_free(device->pool);
 }
 
 static uint64_t rx_offloads(const struct rte_eth_dev_info *info, uint32_t wanted) {
@@ -69,7 +76,8 @@ static uint64_t rx_offloads(const struct rte_eth_dev_info *info, uint32_t wanted
 
     if (wanted & CV_OFFLOAD_RX_CHECKSUM)
         offloads |= RTE_ETH_RX_OFFLOAD_UDP_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM;
-    if (wanted & CV_OFFLOAD_LRO)
+    /* Of the others, some merge segments without saying how large they were. */
+    if (wanted & CV_OFFLOAD_LRO && strncmp(info->driver_name, "net_virtio", 10) == 0)
         offloads |= RTE_ETH_RX_OFFLOAD_TCP_LRO | RTE_ETH_RX_OFFLOAD_SCATTER;
     return offloads & info->rx_offload_capa;
 }
@@ -100,13 +108,32 @@ static uint32_t effective(uint64_t rx, uint64_t tx, uint32_t wanted) {
     return offloads;
 }
 
+/*
+ * AF_XDP's driver forgets the buffers in its rings when it is closed: it gets a pool of its own,
+ * which goes with it. The others share one.
+ */
+static int choose_pool(struct ethdev *device, const struct cv_port_conf *conf) {
+    char name[RTE_MEMPOOL_NAMESIZE];
+
+    device->pool = cv_std_pool;
+    if (strncmp(device->name, "net_af_xdp", 10) != 0)
+        return 0;
+    snprintf(name, sizeof(name), "xdp-%u", device->id);
+    device->pool = rte_pktmbuf_pool_create(name, AF_XDP_BUFFERS_PER_QUEUE * conf->queues, 256, 0,
+                                           RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+    if (device->pool == NULL)
+        return cv_fail(rte_errno, "%s: no memory for the buffers of %u queues (%s); raise memory",
+                       conf->name, conf->queues, rte_strerror(rte_errno));
+    return 0;
+}
+
 static int set_up_queues(struct ethdev *device, const struct cv_port_conf *conf) {
     uint16_t rx_size = conf->queue_size ? conf->queue_size : DEFAULT_QUEUE_SIZE;
     uint16_t tx_size = rx_size;
     int ret = rte_eth_dev_adjust_nb_rx_tx_desc(device->id, &rx_size, &tx_size);
 
     for (uint16_t q = 0; ret == 0 && q < conf->queues; q++) {
-        ret = rte_eth_rx_queue_setup(device->id, q, rx_size, SOCKET_ID_ANY, NULL, cv_std_pool);
+        ret = rte_eth_rx_queue_setup(device->id, q, rx_size, SOCKET_ID_ANY, NULL, device->pool);
         if (ret == 0)
             ret = rte_eth_tx_queue_setup(device->id, q, tx_size, SOCKET_ID_ANY, NULL);
     }
@@ -161,8 +188,13 @@ static int start(struct port *port, struct ethdev *device, const struct cv_port_
     if (ret < 0)
         return cv_fail(-ret, "%s: %s does not start: %s", conf->name, device->name, strerror(-ret));
     /* The containers behind it have addresses of their own. */
-    if (conf->role == CV_ROLE_UPLINK)
-        rte_eth_promiscuous_enable(device->id);
+    if (conf->role == CV_ROLE_UPLINK) {
+        ret = rte_eth_promiscuous_enable(device->id);
+        if (ret < 0)
+            return cv_fail(-ret,
+                           "%s: %s cannot be promiscuous, containers would receive nothing: %s",
+                           conf->name, device->name, strerror(-ret));
+    }
     if (!conf->has_mac && rte_eth_macaddr_get(device->id, &mac) == 0)
         port->mac = cv_mac(mac.addr_bytes);
     return 0;
@@ -179,7 +211,9 @@ static int ethdev_open(struct port *port, const struct cv_port_conf *conf) {
         free(device);
         return ret;
     }
-    ret = configure(port, device, conf);
+    ret = choose_pool(device, conf);
+    if (ret == 0)
+        ret = configure(port, device, conf);
     if (ret == 0)
         ret = start(port, device, conf);
     if (ret < 0) {
@@ -188,7 +222,7 @@ static int ethdev_open(struct port *port, const struct cv_port_conf *conf) {
         return ret;
     }
     port->device = device;
-    cv_port_set_ready(port, conf->queues, conf->queues, false);
+    cv_port_set_ready(port, conf->queues, conf->queues);
     return 0;
 }
 
@@ -206,13 +240,14 @@ static uint16_t ethdev_rx(struct worker *worker, struct port *port, uint16_t que
 }
 
 /*
- * A device keeps packets until it has sent them: jumbo buffers are for a worker's round only, and a
- * device without scatter wants one piece. Returns NULL if there is no room.
+ * A device keeps packets until it has sent them: jumbo buffers are for a worker's round only, other
+ * devices' buffers go with them, and a device without scatter wants one piece. Returns NULL if
+ * there is no room.
  */
 static struct rte_mbuf *own_copy(const struct ethdev *device, struct rte_mbuf *packet) {
     struct rte_mbuf *copy = packet;
 
-    if (packet->pool != cv_jumbo_pool && (packet->nb_segs == 1 || device->multi_segment))
+    if (packet->pool == cv_std_pool && (packet->nb_segs == 1 || device->multi_segment))
         return packet;
     if (packet->pkt_len <= RTE_MBUF_DEFAULT_DATAROOM || device->multi_segment)
         copy = rte_pktmbuf_copy(packet, cv_std_pool, 0, UINT32_MAX);
@@ -280,9 +315,10 @@ static int ethdev_arm(struct port *port, uint16_t queue) {
     return -ENOTSUP;
 }
 
-static void ethdev_disarm(struct port *port, uint16_t queue) {
+static void ethdev_disarm(struct port *port, uint16_t queue, int fd) {
     (void)port;
     (void)queue;
+    (void)fd;
 }
 
 static void ethdev_state(struct port *port, struct cv_port_state *state) {

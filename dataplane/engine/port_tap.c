@@ -62,7 +62,7 @@ static int tap_open(struct port *port, const struct cv_port_conf *conf) {
     port->device = tap;
     atomic_store(&port->offloads, CV_OFFLOAD_TX_CHECKSUM | CV_OFFLOAD_TSO4 | CV_OFFLOAD_TSO6 |
                                       CV_OFFLOAD_RX_CHECKSUM | CV_OFFLOAD_LRO);
-    cv_port_set_ready(port, tap->n, tap->n, false);
+    cv_port_set_ready(port, tap->n, tap->n);
     return 0;
 }
 
@@ -145,8 +145,10 @@ static ssize_t write_frame(int fd, const struct rte_mbuf *packet) {
 
     cv_offload_to_vnet(packet, &vnet);
     for (const struct rte_mbuf *segment = packet; segment != NULL; segment = segment->next) {
-        if (n == RTE_DIM(iov))
+        if (n == RTE_DIM(iov)) {
+            errno = EMSGSIZE;
             return -1;
+        }
         iov[n].iov_base = rte_pktmbuf_mtod(segment, void *);
         iov[n++].iov_len = segment->data_len;
     }
@@ -163,7 +165,8 @@ static void tap_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **
             queue->packets++;
             queue->bytes += packets[i]->pkt_len;
         } else {
-            lane->drops[CV_DROP_TX_FULL]++;
+            /* EIO: the interface is down; EBADFD: it has been deleted. */
+            lane->drops[errno == EIO || errno == EBADFD ? CV_DROP_NOT_READY : CV_DROP_TX_FULL]++;
         }
     }
     rte_pktmbuf_free_bulk(packets, n);
@@ -176,9 +179,10 @@ static int tap_arm(struct port *port, uint16_t queue) {
     return tap->fds[queue];
 }
 
-static void tap_disarm(struct port *port, uint16_t queue) {
+static void tap_disarm(struct port *port, uint16_t queue, int fd) {
     (void)port;
     (void)queue;
+    (void)fd;
 }
 
 static void tap_state(struct port *port, struct cv_port_state *state) {

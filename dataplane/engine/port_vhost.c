@@ -4,12 +4,14 @@
  * container is the frontend, whichever of the two made the socket.
  */
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <rte_vhost.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -23,6 +25,8 @@
 #define VIRTIO_NET_GUEST_TSO6 8
 #define VIRTIO_NET_GUEST_UFO 10
 #define VIRTIO_NET_HOST_UFO 14
+#define VIRTIO_NET_GUEST_ANNOUNCE 21
+#define VHOST_F_LOG_ALL_BIT 26
 
 /* Vrings come in pairs, named from the frontend's side (virtio 1.1, 5.1.2). */
 #define FRONTEND_RX(queue) (2 * (queue))
@@ -33,8 +37,11 @@ struct vhost {
     struct port *port;
     char path[108];
     bool connect;
+    _Atomic bool closing;
     _Atomic int vid;                 /* -1: no frontend, or not ready */
-    bool enabled[2 * CV_MAX_QUEUES]; /* vhost thread only */
+    _Atomic uint64_t features;       /* negotiated; of vid */
+    int connection;                  /* vhost thread: vid of the one frontend, -1 without */
+    bool enabled[2 * CV_MAX_QUEUES]; /* vhost thread */
 };
 
 /* Devices by path: all that a callback is told is a path. */
@@ -66,18 +73,25 @@ static uint16_t count_enabled(const struct vhost *device, uint16_t first) {
 }
 
 static void serve(struct vhost *device) {
-    /* The caller may hold the vrings' locks, which a worker may want: do not wait for workers. */
     cv_port_set_ready(device->port, count_enabled(device, FRONTEND_TX(0)),
-                      count_enabled(device, FRONTEND_RX(0)), false);
+                      count_enabled(device, FRONTEND_RX(0)));
 }
 
 static int on_new_connection(int vid) {
     struct vhost *device = find(vid);
 
-    if (device == NULL || atomic_load(&device->vid) >= 0)
+    if (device == NULL || device->connection >= 0)
         return -1;
+    device->connection = vid;
     memset(device->enabled, 0, sizeof(device->enabled));
     return 0;
+}
+
+static void on_destroy_connection(int vid) {
+    struct vhost *device = find(vid);
+
+    if (device != NULL && device->connection == vid)
+        device->connection = -1;
 }
 
 static int on_new_device(int vid) {
@@ -94,6 +108,7 @@ static int on_new_device(int vid) {
     if (features & VIRTIO_F(VIRTIO_NET_GUEST_TSO6))
         offloads |= CV_OFFLOAD_TSO6;
     atomic_store(&device->port->offloads, offloads);
+    atomic_store(&device->features, features);
     for (uint16_t q = 0; q < device->port->queues; q++) {
         rte_vhost_enable_guest_notification(vid, FRONTEND_TX(q), 0);
         rte_vhost_enable_guest_notification(vid, FRONTEND_RX(q), 0);
@@ -106,16 +121,23 @@ static int on_new_device(int vid) {
 static void on_destroy_device(int vid) {
     struct vhost *device = find(vid);
 
-    if (device == NULL)
+    if (device == NULL || atomic_load(&device->vid) != vid)
         return;
-    cv_port_set_ready(device->port, 0, 0, true);
+    /* First, so that no later round takes it up. */
     atomic_store(&device->vid, -1);
+    cv_port_set_ready(device->port, 0, 0);
+    /*
+     * vhost_close() comes when the workers have let go already, and librte_vhost then holds a lock
+     * that its own thread may want while it holds a vring's, for which a worker spins.
+     */
+    if (!atomic_load(&device->closing))
+        cv_workers_quiesce();
 }
 
 static int on_vring_state(int vid, uint16_t vring, int enable) {
     struct vhost *device = find(vid);
 
-    if (device == NULL || vring >= RTE_DIM(device->enabled))
+    if (device == NULL || vid != device->connection || vring >= RTE_DIM(device->enabled))
         return 0;
     device->enabled[vring] = enable;
     if (atomic_load(&device->vid) == vid)
@@ -125,6 +147,7 @@ static int on_vring_state(int vid, uint16_t vring, int enable) {
 
 static const struct rte_vhost_device_ops callbacks = {
     .new_connection = on_new_connection,
+    .destroy_connection = on_destroy_connection,
     .new_device = on_new_device,
     .destroy_device = on_destroy_device,
     .vring_state_changed = on_vring_state,
@@ -132,7 +155,8 @@ static const struct rte_vhost_device_ops callbacks = {
 
 static int start_driver(struct vhost *device) {
     uint64_t flags = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
-    uint64_t without = VIRTIO_F(VIRTIO_NET_HOST_UFO) | VIRTIO_F(VIRTIO_NET_GUEST_UFO);
+    uint64_t without = VIRTIO_F(VIRTIO_NET_HOST_UFO) | VIRTIO_F(VIRTIO_NET_GUEST_UFO) |
+                       VIRTIO_F(VIRTIO_NET_GUEST_ANNOUNCE) | VIRTIO_F(VHOST_F_LOG_ALL_BIT);
 
     if (device->connect)
         flags |= RTE_VHOST_USER_CLIENT;
@@ -163,6 +187,7 @@ static int vhost_open(struct port *port, const struct cv_port_conf *conf) {
     device->port = port;
     device->connect = conf->vhost_connect;
     atomic_store(&device->vid, -1);
+    device->connection = -1;
     strcpy(device->path, conf->vhost_path);
     port->device = device;
     pthread_mutex_lock(&devices_lock);
@@ -181,6 +206,7 @@ static int vhost_open(struct port *port, const struct cv_port_conf *conf) {
 static void vhost_close(struct port *port) {
     struct vhost *device = port->device;
 
+    atomic_store(&device->closing, true);
     rte_vhost_driver_unregister(device->path);
     pthread_mutex_lock(&devices_lock);
     TAILQ_REMOVE(&devices, device, entry);
@@ -214,35 +240,47 @@ static void vhost_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf 
     rte_pktmbuf_free_bulk(packets, n);
 }
 
+/* The frontend chooses what it passes as kick: only an eventfd can neither block nor be another's.
+ */
+static bool is_eventfd(int fd) {
+    static const char wanted[] = "anon_inode:[eventfd]";
+    char link[32], target[sizeof(wanted)];
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    return readlink(link, target, sizeof(target)) == sizeof(wanted) - 1 &&
+           memcmp(target, wanted, sizeof(wanted) - 1) == 0;
+}
+
 static int vhost_arm(struct port *port, uint16_t queue) {
     struct vhost *device = port->device;
-    int vid = atomic_load(&device->vid);
+    int vid = atomic_load(&device->vid), fd;
     struct rte_vhost_vring vring;
-
-    if (vid < 0 || rte_vhost_get_vhost_vring(vid, FRONTEND_TX(queue), &vring) != 0 ||
-        vring.kickfd < 0 || rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 1) != 0)
-        return -ENOTSUP;
-    return vring.kickfd;
-}
-
-static bool readable(int fd) {
-    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
-
-    return poll(&poll_fd, 1, 0) == 1;
-}
-
-static void vhost_disarm(struct port *port, uint16_t queue) {
-    struct vhost *device = port->device;
-    int vid = atomic_load(&device->vid);
-    struct rte_vhost_vring vring;
-    uint64_t kicks;
 
     if (vid < 0 || rte_vhost_get_vhost_vring(vid, FRONTEND_TX(queue), &vring) != 0)
-        return;
-    rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 0);
-    /* An eventfd stays readable until it is read; the frontend may have made it blocking. */
-    if (vring.kickfd >= 0 && readable(vring.kickfd) && read(vring.kickfd, &kicks, 8) < 0)
-        return;
+        return -ENOTSUP;
+    /* Ours, as librte_vhost may close its own at any time. */
+    fd = fcntl(vring.kickfd, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0)
+        return -ENOTSUP;
+    if (!is_eventfd(fd) || rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 1) != 0) {
+        close(fd);
+        return -ENOTSUP;
+    }
+    return fd;
+}
+
+static void vhost_disarm(struct port *port, uint16_t queue, int fd) {
+    struct vhost *device = port->device;
+    int vid = atomic_load(&device->vid);
+    uint64_t kicks;
+    struct iovec iov = {.iov_base = &kicks, .iov_len = sizeof(kicks)};
+
+    if (vid >= 0)
+        rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 0);
+    /* Readable until it is read; the frontend may have made it blocking and read it itself. */
+    if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0)
+        kicks = 0;
+    close(fd);
 }
 
 static void vhost_state(struct port *port, struct cv_port_state *state) {
@@ -250,8 +288,7 @@ static void vhost_state(struct port *port, struct cv_port_state *state) {
     int vid = atomic_load(&device->vid);
 
     state->link_up = vid >= 0;
-    if (vid >= 0)
-        rte_vhost_get_negotiated_features(vid, &state->features);
+    state->features = vid >= 0 ? atomic_load(&device->features) : 0;
 }
 
 const struct port_ops cv_vhost_ops = {

@@ -146,9 +146,6 @@ enum cv_drop cv_spoof_check(const struct sources *sources, const struct rte_mbuf
     case RTE_ETHER_TYPE_ARP:
     case RTE_ETHER_TYPE_RARP:
         return check_arp(sources, l3, len);
-    case RTE_ETHER_TYPE_VLAN:
-    case RTE_ETHER_TYPE_QINQ:
-        return CV_DROP_VLAN;
     default:
         return PASS;
     }

@@ -37,8 +37,6 @@ static struct rte_mbuf *push_vlan(struct rte_mbuf *packet, uint16_t vlan) {
         rte_pktmbuf_free(own);
         return NULL;
     }
-    if (own->ol_flags & CV_UNFINISHED)
-        own->l2_len += RTE_VLAN_HLEN;
     return own;
 }
 
@@ -112,7 +110,19 @@ static void forward(struct burst *burst, uint16_t network_id, struct rte_mbuf *p
     send_to(burst, network, out, packet);
 }
 
+/* Tags are the uplink's affair: a member that sends them could reach other networks there. */
+static bool is_tagged(const struct rte_mbuf *packet) {
+    uint16_t type = cv_ethertype(rte_pktmbuf_mtod(packet, const uint8_t *));
+
+    return type == RTE_ETHER_TYPE_VLAN || type == RTE_ETHER_TYPE_QINQ ||
+           type == RTE_ETHER_TYPE_QINQ1;
+}
+
 static void switch_from_member(struct burst *burst, struct rte_mbuf *packet) {
+    if (unlikely(is_tagged(packet))) {
+        cv_drop(burst->lane, CV_DROP_VLAN, packet);
+        return;
+    }
     if (burst->in->spoof_check) {
         enum cv_drop reason = cv_spoof_check(&burst->in->sources, packet);
 
@@ -130,8 +140,11 @@ static uint16_t take_vlan(struct rte_mbuf *packet) {
     if (packet->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED)
         return packet->vlan_tci & RTE_VLAN_ID_MASK;
     if (cv_ethertype(rte_pktmbuf_mtod(packet, const uint8_t *)) == RTE_ETHER_TYPE_VLAN &&
-        packet->data_len >= RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN && rte_vlan_strip(packet) == 0)
+        packet->data_len >= RTE_ETHER_HDR_LEN + RTE_VLAN_HLEN && rte_vlan_strip(packet) == 0) {
+        if (packet->ol_flags & CV_UNFINISHED)
+            packet->l2_len -= RTE_VLAN_HLEN;
         return packet->vlan_tci & RTE_VLAN_ID_MASK;
+    }
     return 0;
 }
 

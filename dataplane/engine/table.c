@@ -82,7 +82,8 @@ static void fill_port(struct table *table, struct port *port) {
     for (uint16_t q = 0; q < n_rx; q++) {
         struct worker_view *view = &table->workers[port->rx[q].worker];
 
-        view->queues[view->n++] = (struct rx_assignment){.port = port, .queue = q};
+        view->queues[view->n++] = (struct rx_assignment){
+            .port = port, .queue = q, .service = atomic_load(&port->service)};
     }
 }
 
@@ -158,17 +159,14 @@ int cv_table_publish(bool wait) {
     generation = table->generation = old == NULL ? 1 : old->generation + 1;
     table->retired = old;
     atomic_store(&current, table);
-    pthread_mutex_unlock(&cv_registry_lock);
-
-    for (int i = 0; i < cv_n_workers; i++)
-        cv_worker_wake(&cv_workers[i]);
-    if (!wait)
-        return 0;
-    wait_for_workers(generation);
-    pthread_mutex_lock(&cv_registry_lock);
     unused = take_unused();
     pthread_mutex_unlock(&cv_registry_lock);
     free_list(unused);
+
+    for (int i = 0; i < cv_n_workers; i++)
+        cv_worker_wake(&cv_workers[i]);
+    if (wait)
+        wait_for_workers(generation);
     return 0;
 }
 

@@ -28,6 +28,7 @@ struct network_view {
 struct rx_assignment {
     struct port *port;
     uint16_t queue;
+    uint32_t service; /* the port's, when the table was built */
 };
 
 struct worker_view {
@@ -48,7 +49,8 @@ struct table *cv_table_current(void);
 
 /*
  * Builds a table of the ports and networks as they are now, puts it in force and wakes sleeping
- * workers. Thread-safe. With wait, returns when every worker uses it, and frees the older ones.
+ * workers; frees older ones that none uses any more. Thread-safe. With wait, returns when every
+ * worker uses it.
  * Returns 0 or -ENOMEM (the old table stays in force).
  */
 int cv_table_publish(bool wait);

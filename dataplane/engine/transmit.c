@@ -17,8 +17,10 @@ void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packe
 
     if (n_tx > 1)
         queue = &lane->tx[(out->tx_by_worker ? worker->index : cv_flow_hash(packet)) % n_tx];
-    if (queue->n == 0)
-        worker->dirty[worker->n_dirty++] = queue;
+    if (queue->n == 0) {
+        queue->next_dirty = worker->dirty;
+        worker->dirty = queue;
+    }
     queue->buffer[queue->n++] = packet;
 }
 
@@ -99,7 +101,11 @@ static void flush(const struct worker *worker, struct tx_queue *queue) {
 }
 
 void cv_transmit_flush(struct worker *worker) {
-    for (uint32_t i = 0; i < worker->n_dirty; i++)
-        flush(worker, worker->dirty[i]);
-    worker->n_dirty = 0;
+    struct tx_queue *queue = worker->dirty, *next;
+
+    worker->dirty = NULL;
+    for (; queue != NULL; queue = next) {
+        next = queue->next_dirty;
+        flush(worker, queue);
+    }
 }

@@ -17,6 +17,7 @@ struct poll {
     struct port *port;
     uint16_t queue;
     uint16_t empty_rounds; /* since the last packet */
+    uint32_t service;      /* the port's, when this entry was made */
     bool armed;            /* not polled: its fd is in the worker's epoll set */
     int fd;                /* valid while armed */
 };
@@ -28,6 +29,7 @@ struct worker {
     bool may_sleep;
     _Atomic bool stop;
     _Atomic uint64_t generation; /* of the table that it uses */
+    _Atomic uint64_t rounds_begun;
     _Atomic bool asleep;
     int epoll_fd;
     int wake_fd;
@@ -37,9 +39,9 @@ struct worker {
     struct poll *polls;
     uint32_t n_polls;
     uint32_t n_armed;
+    uint32_t epoch; /* of polls: an event from before is not about them */
 
-    struct tx_queue **dirty; /* with packets to be sent at the end of the round */
-    uint32_t n_dirty;
+    struct tx_queue *dirty; /* list of those with packets to be sent at the end of the round */
 
     struct rte_mbuf *jumbo; /* kept for the next tap read */
     struct rte_mbuf *spill;
@@ -58,6 +60,12 @@ void cv_workers_stop(void);
 
 /* Makes a sleeping worker look at the table. */
 void cv_worker_wake(struct worker *worker);
+
+/*
+ * Returns when every worker has finished the round in which it may have read what the caller has
+ * changed before. Must not be called while holding anything that a port's rx, tx or arm could want.
+ */
+void cv_workers_quiesce(void);
 
 /* switch.c: takes packets received from a port through the network. */
 void cv_switch(struct worker *worker, struct port *in, struct rte_mbuf **packets, uint16_t n);
