@@ -1,0 +1,201 @@
+"""The container's end: a tap in its namespace, or a vhost-user socket in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from cni_virtio import links, netns, tap
+from cni_virtio.links import LinkConfig, Route
+from cni_virtio.netns import NetnsError
+from cni_virtio.state import Attachment
+
+log = logging.getLogger(__name__)
+
+
+class InterfaceError(OSError):
+    """Something of an interface could not be made; the text says what and why."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
+
+
+class Interface(Protocol):
+    """An interface while it is being made."""
+
+    def make(self) -> None:
+        """Make it, without addresses. Raises OSError, and leaves nothing then."""
+
+    def take_fds(self) -> list[int] | None:
+        """Hand over the queues' fds, which the caller closes; None if it has none."""
+
+    def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
+        """Give it MAC, MTU, addresses and routes. Raises NetnsError."""
+
+    def discard(self) -> None:
+        """Remove what `make` made, if anything."""
+
+
+class KernelInterface:
+    """A persistent tap in the container's namespace."""
+
+    def __init__(self, attachment: Attachment, netns_fd: int) -> None:
+        self._attachment = attachment
+        self._netns_fd = netns_fd
+        self._fds: list[int] = []
+        self._made = False
+
+    def make(self) -> None:
+        """Make the tap. Raises NetnsError, with EEXIST if there is an interface of that name."""
+        attachment = self._attachment
+        self._fds = tap.create_tap(self._netns_fd, attachment.ifname, attachment.queues)
+        self._made = True
+
+    def take_fds(self) -> list[int] | None:
+        """Hand over one fd per queue."""
+        fds, self._fds = self._fds, []
+        return fds
+
+    def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
+        """Configure all in one round trip."""
+        config = LinkConfig(attachment.mac, attachment.mtu, attachment.ips, routes)
+        links.configure(self._netns_fd, attachment.ifname, config)
+
+    def discard(self) -> None:
+        """Delete the tap."""
+        tap.close_all(self._fds)
+        if self._made:
+            links.delete_link(self._netns_fd, self._attachment.ifname, "tun")
+            self._made = False
+
+
+class SocketInterface:
+    """A folder for the vhost-user socket, which the dataplane or the application makes."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self._attachment = attachment
+        self._made = False
+
+    def make(self) -> None:
+        """Make the folder."""
+        prepare_socket_folder(self._attachment)
+        self._made = True
+
+    def take_fds(self) -> list[int] | None:
+        """Have no fds."""
+        return None
+
+    def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
+        """Leave addresses and routes to the application."""
+
+    def discard(self) -> None:
+        """Remove socket and folder."""
+        if self._made:
+            remove_socket(self._attachment)
+            self._made = False
+
+
+def interface_of(attachment: Attachment, netns_fd: int) -> Interface:
+    """Return the interface, not yet made, that an attachment asks for."""
+    if attachment.interface == "kernel":
+        return KernelInterface(attachment, netns_fd)
+    return SocketInterface(attachment)
+
+
+def reopen(attachment: Attachment) -> list[int]:
+    """Take up again what is there, after a restart of the dataplane; return the queues' fds.
+
+    Raises NetnsError or OSError if the namespace, the tap or the folder is gone.
+    """
+    if attachment.interface != "kernel":
+        prepare_socket_folder(attachment)
+        return []
+    with namespace_of(attachment) as netns_fd:
+        if netns_fd is None:
+            text = f"the namespace of {attachment.ifname} is gone from {attachment.netns}"
+            raise NetnsError(errno.ENOENT, text)
+        return tap.attach_tap(netns_fd, attachment.ifname, attachment.queues)
+
+
+def remove(attachment: Attachment, netns_fd: int | None = None) -> None:
+    """Remove the container's end, as far as it is still there; `netns_fd` if it is at hand.
+
+    Raises NetnsError if the kernel refuses.
+    """
+    if attachment.interface != "kernel":
+        remove_socket(attachment)
+    elif netns_fd is not None:
+        _remove_tap(attachment, netns_fd)
+    else:
+        with namespace_of(attachment) as found:
+            if found is not None:
+                _remove_tap(attachment, found)
+
+
+@contextlib.contextmanager
+def namespace_of(attachment: Attachment) -> Iterator[int | None]:
+    """Open the namespace of an attachment; None if it is gone or another is at its path."""
+    try:
+        fd = netns.open_netns(attachment.netns)
+    except NetnsError:
+        yield None
+        return
+    try:
+        yield fd if netns.identity(fd) == attachment.netns_inode else None
+    finally:
+        os.close(fd)
+
+
+def _remove_tap(attachment: Attachment, netns_fd: int) -> None:
+    if netns.identity(netns_fd) == netns.own_identity():
+        return  # the host's own: nothing of a container is in there
+    try:
+        links.delete_link(netns_fd, attachment.ifname, "tun")
+    except NetnsError as error:
+        if error.errno != errno.EPERM:
+            raise
+        log.warning("%s in %s is left alone: %s", attachment.ifname, attachment.netns, error)
+
+
+def prepare_socket_folder(attachment: Attachment) -> None:
+    """Have the socket's folder there, 0700 and of the application's user. Raises InterfaceError."""
+    folder = Path(attachment.socket_path).parent
+    try:
+        folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            found = os.fstat(fd)
+            if (found.st_uid, found.st_gid) != (attachment.uid, attachment.gid):
+                os.fchown(fd, attachment.uid, attachment.gid)
+            if stat.S_IMODE(found.st_mode) != 0o700:
+                os.fchmod(fd, 0o700)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        text = f"agent.socket_dir: folder {folder} for the vhost-user socket: {error.strerror}"
+        raise InterfaceError(error.errno or errno.EIO, text) from None
+
+
+def remove_socket(attachment: Attachment) -> None:
+    """Remove the socket, and its folder once that is empty."""
+    path = Path(attachment.socket_path)
+    try:
+        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        # By the folder's fd: what lies in there is the container's to arrange.
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            os.unlink(path.name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()

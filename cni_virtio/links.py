@@ -1,0 +1,203 @@
+"""Interfaces of a namespace: made, set up in one go, read, deleted; offloads switched.
+
+`netns_fd` is an open namespace, or None for the caller's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cni_virtio import netlink
+from cni_virtio.netlink import Batch, LinkView, Route
+from cni_virtio.netns import NetnsError, entered
+
+__all__ = [
+    "LinkConfig",
+    "LinkView",
+    "Route",
+    "add_address",
+    "add_route",
+    "configure",
+    "create_veth",
+    "delete_link",
+    "exists",
+    "inspect",
+    "set_offloads",
+    "set_up",
+]
+
+_SIOCETHTOOL: Final = 0x8946
+_ETHTOOL_GDRVINFO: Final = 3
+_DRVINFO_BYTES: Final = 196
+_ETHTOOL_SET: Final = {"rx": 0x15, "tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+
+@dataclass(frozen=True)
+class LinkConfig:
+    """All that is set on an interface in one go. Addresses carry their prefix length."""
+
+    mac: str | None = None
+    mtu: int | None = None
+    addresses: Sequence[str] = ()
+    routes: Sequence[Route] = ()
+    accept_ra: bool = False
+
+
+def configure(netns_fd: int | None, ifname: str, config: LinkConfig) -> None:
+    """Give the interface MAC, MTU, addresses and routes, and set it up.
+
+    IPv6 addresses are used at once (no duplicate address detection: IPAM guarantees them), and
+    router advertisements are ignored unless asked for. An interface that comes up announces its
+    addresses (gratuitous ARP, unsolicited neighbour advertisement). Raises NetnsError naming the
+    item.
+    """
+    with entered(netns_fd):
+        index = _index(ifname)
+        _write_switches(ifname, config)
+        batch = Batch()
+        batch.set_link(index, ifname, config.mac, config.mtu)
+        for address in config.addresses:
+            batch.add_address(index, ifname, address)
+        # After the addresses: coming up is when the kernel announces them.
+        batch.set_up(index, ifname)
+        for route in config.routes:
+            batch.add_route(index, ifname, route)
+        batch.send()
+
+
+def set_up(netns_fd: int | None, ifname: str) -> None:
+    """Set an interface up and change nothing else. Raises NetnsError."""
+    with entered(netns_fd):
+        batch = Batch()
+        batch.set_up(_index(ifname), ifname)
+        batch.send()
+
+
+def add_address(netns_fd: int | None, ifname: str, address: str) -> bool:
+    """Add one address with prefix length; False if it is there already. Raises NetnsError."""
+    with entered(netns_fd):
+        batch = Batch()
+        batch.add_address(_index(ifname), ifname, address)
+        try:
+            batch.send()
+        except NetnsError as error:
+            if error.errno == errno.EEXIST:
+                return False
+            raise
+    return True
+
+
+def add_route(netns_fd: int | None, ifname: str, route: Route) -> None:
+    """Add one route through an interface. Raises NetnsError."""
+    with entered(netns_fd):
+        batch = Batch()
+        batch.add_route(_index(ifname), ifname, route)
+        batch.send()
+
+
+def delete_link(netns_fd: int | None, ifname: str, driver: str | None = None) -> bool:
+    """Delete an interface; with `driver` ("tun", "veth"), only one of that. False if absent.
+
+    Raises NetnsError: EPERM if the interface is another driver's, or the kernel's refusal.
+    """
+    with entered(netns_fd):
+        try:
+            index = _index(ifname)
+            if driver is not None and (found := _driver(ifname)) != driver:
+                raise NetnsError(errno.EPERM, f"interface {ifname} is not ours (driver {found})")
+            batch = Batch()
+            batch.delete_link(index, ifname)
+            batch.send()
+        except NetnsError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
+    return True
+
+
+def exists(netns_fd: int | None, ifname: str) -> bool:
+    """Tell whether an interface of that name is in the namespace."""
+    with entered(netns_fd):
+        try:
+            socket.if_nametoindex(ifname)
+        except OSError:
+            return False
+    return True
+
+
+def inspect(netns_fd: int | None, ifname: str) -> LinkView | None:
+    """Read an interface with addresses and routes; None if it is absent. Raises NetnsError."""
+    with entered(netns_fd):
+        try:
+            return netlink.view(_index(ifname))
+        except NetnsError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+
+
+def create_veth(a_fd: int | None, a_name: str, b_fd: int | None, b_name: str) -> None:
+    """Make a pair of veths, one end in each namespace. Raises NetnsError."""
+    if a_fd is not None and b_fd is None:
+        a_fd, a_name, b_fd, b_name = b_fd, b_name, a_fd, a_name
+    with entered(a_fd):
+        netlink.add_veth(a_name, b_name, b_fd)
+
+
+def set_offloads(netns_fd: int | None, ifname: str, switches: Mapping[str, bool]) -> None:
+    """Switch offloads (`rx`, `tx`, `sg`, `tso`, `gso`, `gro`) as `ethtool -K` does.
+
+    Raises NetnsError naming the first that the device refuses.
+    """
+    with entered(netns_fd):
+        for name, wanted in switches.items():
+            what = f"cannot switch offload {name} of {ifname}"
+            _ethtool(ifname, struct.pack("II", _ETHTOOL_SET[name], int(wanted)), what)
+
+
+def _index(ifname: str) -> int:
+    try:
+        return socket.if_nametoindex(ifname)
+    except OSError:
+        raise NetnsError(errno.ENODEV, f"there is no interface {ifname}") from None
+
+
+def _driver(ifname: str) -> str:
+    request = struct.pack("I", _ETHTOOL_GDRVINFO).ljust(_DRVINFO_BYTES, b"\0")
+    answer = _ethtool(ifname, request, f"cannot read the driver of {ifname}")
+    return answer[4:36].split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _ethtool(ifname: str, request: bytes, what: str) -> bytes:
+    data = ctypes.create_string_buffer(request, len(request))
+    ifreq = struct.pack("16sP16x", ifname.encode(), ctypes.addressof(data))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, _SIOCETHTOOL, ifreq)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise NetnsError(number, f"{what}: {os.strerror(number)}") from None
+    return data.raw
+
+
+def _write_switches(ifname: str, config: LinkConfig) -> None:
+    """Write the per-interface switches; where IPv6 is off in the kernel its own do not exist."""
+    switches = {"ipv4": {"arp_notify": "1"}, "ipv6": {"ndisc_notify": "1"}}
+    if any(":" in address for address in config.addresses):
+        switches["ipv6"]["disable_ipv6"] = "0"
+    if not config.accept_ra:
+        switches["ipv6"]["accept_ra"] = "0"
+    for family, values in switches.items():
+        for name, value in values.items():
+            with contextlib.suppress(OSError):
+                Path(f"/proc/sys/net/{family}/conf", ifname, name).write_text(value, "ascii")
