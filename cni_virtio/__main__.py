@@ -1,0 +1,115 @@
+"""The agent's start and signals."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Final
+
+from cni_virtio.config import AgentConfig, ConfigError, load
+
+DEFAULT_CONFIG: Final = Path("/etc/cni-virtio/agent.yaml")
+EXIT_BAD_CONFIG: Final = 2
+EXIT_CANNOT_START: Final = 1
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT})
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the agent until it is told to stop; return the exit status."""
+    options = _options(sys.argv[1:] if arguments is None else arguments)
+    try:
+        config = load(options.config or _default_config())
+        _refuse_what_is_to_come(config)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return EXIT_BAD_CONFIG
+    _log_to_stderr(config.agent.log_level)
+    for message in config.messages:
+        log.warning("%s", message)
+    return _run(config, keep_dataplane=options.keep_dataplane)
+
+
+def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
+    from cni_virtio.agent import Agent, AgentError, ListenError
+    from cni_virtio.state import StateError
+
+    os.umask(0o022)
+    signalled = _catch_signals()
+    try:
+        agent = Agent(config)
+        agent.start()
+    except (AgentError, ListenError, StateError) as error:
+        print(f"{config.file}: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
+    os.read(signalled, 1)
+    log.info("stopping")
+    agent.stop(keep_dataplane=keep_dataplane)
+    return 0
+
+
+def _refuse_what_is_to_come(config: AgentConfig) -> None:
+    """Refuse what the file may say and this version does not do. Raises ConfigError."""
+    if config.dataplane.backend == "vhost-net":
+        reason = "'vhost-net' is not available in this version; use 'tap' or 'auto'"
+        raise ConfigError(f"{config.file}: dataplane.backend: {reason}")
+    for number, uplink in enumerate(config.uplinks):
+        if uplink.exception is not None:
+            reason = "the kernel's twin of an uplink is not available in this version; remove it"
+            raise ConfigError(f"{config.file}: uplinks[{number}].exception: {reason}")
+
+
+def _catch_signals() -> int:
+    """Return the end of a pipe that a signal makes readable.
+
+    Not a blocked mask, which every child would inherit; not an Event, whose lock the interrupted
+    code may hold.
+    """
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    for number in _SIGNALS:
+        signal.signal(number, lambda _number, _frame: os.write(write_fd, b"."))
+    return read_fd
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="cni-virtio-agent", description="The agent of cni-virtio.", allow_abbrev=False
+    )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help=f"configuration; without it {DEFAULT_CONFIG} if that exists, else every default",
+    )
+    parser.add_argument(
+        "--keep-dataplane",
+        action="store_true",
+        help="leave the dataplane running on SIGTERM, for the agent that comes next to take up",
+    )
+    return parser.parse_args(arguments)
+
+
+def _default_config() -> Path:
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else Path(os.devnull)
+
+
+def _log_to_stderr(level: str) -> None:
+    # journald puts its own time on every line.
+    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03d "
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=level.upper(),
+        format=f"{time_field}%(levelname)s agent: %(message)s",
+        datefmt="%Y-%m-%dT%H:%M:%S",
+    )
+    # A log that nobody reads any more is no reason to fail.
+    logging.raiseExceptions = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

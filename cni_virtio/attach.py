@@ -1,0 +1,209 @@
+"""ADD and DEL of one attachment: record, reconcile, report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+
+from cni_virtio import interfaces, ipam, links, spec
+from cni_virtio.addressing import Addressing, addressing, result_of
+from cni_virtio.config import AgentConfig
+from cni_virtio.converge import Converger
+from cni_virtio.draft import draft
+from cni_virtio.gateway import Gateways
+from cni_virtio.interfaces import Interface, interface_of
+from cni_virtio.meanwhile import Meanwhile
+from cni_virtio.netconf import NetConf
+from cni_virtio.ports import gateway_ifname, gateway_mac, gateway_port_name, pod_port_name
+from cni_virtio.spec import CniError, Code, Request, Result
+from cni_virtio.state import Attachment, Key, StateDir, StateError
+from cni_virtio.wanted import Wanted
+from dataplane.client import DataplaneError, DataplaneUnavailable
+
+log = logging.getLogger(__name__)
+
+_UNDO_DEADLINE_S = 10.0
+_DATAPLANE_PATIENCE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """All that the verbs work on."""
+
+    config: AgentConfig
+    state: StateDir
+    wanted: Wanted
+    gateways: Gateways
+    converger: Converger
+
+
+def attach(node: Node, request: Request, conf: NetConf) -> Result:
+    """Carry out an ADD. Raises CniError, and leaves no trace then."""
+    assert request.netns_fd is not None
+    wanted = draft(node.config, node.wanted, request, conf)
+    _refuse_second(node, wanted, request.netns_fd)
+    _await_dataplane(node)
+    interface = interface_of(wanted, request.netns_fd)
+    with ExitStack() as undo, _as_cni_errors():
+        undo.callback(_free_addresses, conf, request)
+        undo.callback(interface.discard)
+        lease = _lease_while(interface.make, conf, request)
+        attachment, given = _complete(wanted, conf, lease)
+        undo.callback(release, node, attachment, request.netns_fd)
+        _record_and_reconcile(node, attachment, interface)
+        interface.set_up(attachment, given.routes)
+        result = result_of(attachment, conf, given, _host_interface(node, attachment))
+        node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
+        undo.pop_all()
+    return result
+
+
+def detach(node: Node, request: Request, conf: NetConf) -> None:
+    """Carry out a DEL. What is gone already is fine; raises CniError if something stays."""
+    attachment = node.wanted.get(Key(request.container_id, request.ifname))
+    if attachment is None:
+        attachment = _guess(node, request, conf)
+    elif attachment.name != conf.name:
+        attachment = None  # of another network: not this call's to remove
+    with _as_cni_errors(), ExitStack() as both:
+        if attachment is not None:
+            _unplug(node, attachment)
+        freeing = Meanwhile(lambda: ipam.delegate("DEL", conf, request))
+        both.callback(freeing.result)
+        if attachment is not None:
+            both.callback(_forget, node, attachment, request.netns_fd)
+
+
+def release(node: Node, attachment: Attachment, netns_fd: int | None = None) -> None:
+    """Remove port, container's end and record. Raises CniError or OSError if something stays."""
+    _unplug(node, attachment)
+    _forget(node, attachment, netns_fd)
+
+
+def _refuse_second(node: Node, wanted: Attachment, netns_fd: int) -> None:
+    """Refuse what is there already; an attachment whose namespace is gone makes room.
+
+    This comes before IPAM: the undo of a refused second ADD would free the first one's addresses.
+    """
+    present = node.wanted.get(wanted.key)
+    if present is None:
+        if wanted.interface == "kernel" and links.exists(netns_fd, wanted.ifname):
+            msg = f"CNI_IFNAME: {wanted.ifname!r} exists already in {wanted.netns}"
+            raise CniError(Code.INVALID_ENVIRONMENT, msg)
+        return
+    with interfaces.namespace_of(present) as found:
+        if found is not None or present.netns_inode == wanted.netns_inode:
+            what = f"{wanted.ifname!r} of container {wanted.container_id}"
+            msg = f"CNI_IFNAME: {what} is attached already to network {present.name}; DEL it first"
+            raise CniError(Code.INVALID_ENVIRONMENT, msg)
+    log.info("%s/%s: its former namespace is gone, released", *present.key)
+    with _as_cni_errors():
+        release(node, present)
+
+
+def _await_dataplane(node: Node) -> None:
+    if not node.converger.wait_online(_DATAPLANE_PATIENCE_S):
+        reason = node.converger.offline_reason
+        raise CniError(Code.TRY_AGAIN_LATER, f"the dataplane is not running: {reason}")
+
+
+def _lease_while(make: Callable[[], None], conf: NetConf, request: Request) -> Result | None:
+    """Get addresses while the interface is made. Raises whatever fails, once both have ended."""
+    making = Meanwhile(make)
+    try:
+        lease = ipam.delegate("ADD", conf, request)
+    except BaseException:
+        making.join()
+        raise
+    making.result()
+    return lease
+
+
+def _complete(
+    wanted: Attachment, conf: NetConf, lease: Result | None
+) -> tuple[Attachment, Addressing]:
+    given = addressing(conf, lease or Result())
+    ips = tuple(str(ip.address) for ip in given.ips)
+    return replace(wanted, ips=ips, gateways=given.gateways), given
+
+
+def _record_and_reconcile(node: Node, attachment: Attachment, interface: Interface) -> None:
+    node.state.save(attachment)
+    node.wanted.add(attachment)
+    node.converger.settle(attachment.network, _port_names(attachment), interface.take_fds())
+    if attachment.gateways:
+        node.gateways.add_addresses(attachment.network, attachment.gateways)
+
+
+def _port_names(attachment: Attachment) -> list[str]:
+    """Name the ports that an attachment brings along, or takes with it as the last."""
+    return [pod_port_name(*attachment.key), gateway_port_name(attachment.network)]
+
+
+def _unplug(node: Node, attachment: Attachment) -> None:
+    """Remove the port, and the host's with the last that wanted it.
+
+    Does not fail: without a dataplane there is no port, and it will not be wanted any more.
+    """
+    node.wanted.remove(attachment.key)
+    try:
+        node.converger.withdraw(attachment.network, _port_names(attachment))
+    except DataplaneUnavailable as error:
+        log.info("%s/%s: its port is removed later: %s", *attachment.key, error)
+    except (DataplaneError, OSError) as error:
+        log.warning("%s/%s: its port is removed later: %s", *attachment.key, error)
+        node.converger.doubt()
+
+
+def _forget(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
+    try:
+        if attachment.gateways:
+            with node.converger.paused():
+                if not node.wanted.has_gateway(attachment.network):
+                    node.gateways.close(attachment.network)
+        interfaces.remove(attachment, netns_fd)
+    finally:
+        node.state.delete(attachment.key)
+
+
+def _free_addresses(conf: NetConf, request: Request) -> None:
+    try:
+        ipam.delegate("DEL", conf, request, _UNDO_DEADLINE_S)
+    except CniError as error:
+        log.warning("undo of ADD: IPAM: %s", error.msg)
+
+
+def _guess(node: Node, request: Request, conf: NetConf) -> Attachment | None:
+    """Say what the attachment would be, for a DEL of which there is no record."""
+    try:
+        return draft(node.config, node.wanted, request, conf)
+    except CniError:
+        return None  # an ADD like that cannot have succeeded
+
+
+def _host_interface(node: Node, attachment: Attachment) -> spec.Interface | None:
+    if not attachment.gateways:
+        return None
+    network = attachment.network
+    return spec.Interface(
+        name=gateway_ifname(network),
+        mac=gateway_mac(network, str(node.config.dataplane.socket)),
+        mtu=node.wanted.gateway_mtu(network),
+    )
+
+
+@contextmanager
+def _as_cni_errors() -> Iterator[None]:
+    """Give the failures of the parts the codes that the runtime sees."""
+    try:
+        yield
+    except DataplaneUnavailable as error:
+        raise CniError(Code.TRY_AGAIN_LATER, str(error)) from error
+    except DataplaneError as error:
+        raise CniError(Code.DATAPLANE, f"the dataplane refused: {error.message}") from error
+    except StateError as error:
+        raise CniError(Code.IO_FAILURE, f"agent.state_dir: {error}") from error
+    except OSError as error:
+        raise CniError(Code.NETWORK_SETUP, str(error)) from error

@@ -1,0 +1,311 @@
+"""Making the dataplane match what is wanted: the executor of the plan, for ADD and recovery alike.
+
+The dataplane does one thing at a time, so there is one lock. What it has is mirrored here; after
+any doubt (it restarted, or an answer got lost) the mirror is read anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from cni_virtio import ports, tap
+from cni_virtio.reconcile import (
+    Action,
+    Actual,
+    AddNetwork,
+    AddPort,
+    DelNetwork,
+    DelPort,
+    Desired,
+    plan,
+)
+from cni_virtio.wanted import Wanted
+from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
+from dataplane.wire import Code, NetworkSpec, PortSpec
+
+log = logging.getLogger(__name__)
+
+_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+OpenPort = Callable[[PortSpec], list[int]]
+"""Opens what a port is attached to: one fd per queue of a tap, nothing for other kinds."""
+
+
+@dataclass
+class _Mirror:
+    """What the dataplane has."""
+
+    networks: dict[str, NetworkSpec] = field(default_factory=dict)
+    ports: dict[str, PortSpec] = field(default_factory=dict)
+
+    def scope(self, desired: Desired, network: str, names: Sequence[str]) -> Actual:
+        """Return the part that the desired one is about."""
+        chosen = {*names, *desired.ports}
+        if network not in desired.networks:  # it goes, and so do all its ports
+            chosen |= {name for name, spec in self.ports.items() if spec.network == network}
+        return Actual(
+            {network: self.networks[network]} if network in self.networks else {},
+            {name: self.ports[name] for name in chosen if name in self.ports},
+        )
+
+
+class Converger:
+    """Carries out plans on the dataplane, and keeps at what did not work."""
+
+    def __init__(self, client: DataplaneClient, wanted: Wanted, open_port: OpenPort) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._open_port = open_port
+        self._lock = threading.RLock()
+        self._mirror = _Mirror()
+        self._online = threading.Event()
+        self._attention = threading.Event()
+        self._stale = True
+        self._failures: dict[str, str] = {}
+        self._said: dict[str, str] = {}
+        self.offline_reason = "it has not been started yet"
+
+    # --- the dataplane's coming and going ---------------------------------------------------------
+
+    def online(self) -> None:
+        """Take note that a dataplane answers; what it lacks is brought to it."""
+        with self._lock:
+            self._stale = True
+            self._online.set()
+        self.recover()
+
+    def offline(self, reason: str) -> None:
+        """Take note that there is no dataplane, and why."""
+        self._online.clear()
+        self.offline_reason = reason
+
+    def wait_online(self, patience_s: float) -> bool:
+        """Wait for a dataplane; False if there is none in time."""
+        return self._online.wait(patience_s)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """What is wanted and could not be made, by name, with the reason; it is retried."""
+        return dict(self._failures)
+
+    def found(self) -> list[PortSpec]:
+        """Return the ports that the dataplane has, read anew. Raises as the client does."""
+        with self._lock:
+            self._refresh()
+            return list(self._mirror.ports.values())
+
+    def port(self, name: str) -> dict[str, Any]:
+        """Return one port as the dataplane shows it. Raises as the client does."""
+        if not self._online.is_set():
+            raise DataplaneUnavailable(f"the dataplane is down: {self.offline_reason}")
+        (port,) = _list(self._client.ports(name))
+        return port
+
+    # --- one scope --------------------------------------------------------------------------------
+
+    def settle(self, network: str, port_names: Sequence[str], fds: list[int] | None = None) -> None:
+        """Make one network, its uplink and the ports named match what is wanted.
+
+        `fds` are the queues of the first port named, if its tap has just been made; they are
+        closed here in any case. Raises DataplaneError, DataplaneUnavailable, or the OSError of a
+        tap that cannot be opened.
+        """
+        given = {port_names[0]: fds} if fds is not None else {}
+        try:
+            self._carry_out(network, port_names, given, (AddPort, AddNetwork, DelPort, DelNetwork))
+        finally:
+            if fds is not None:
+                tap.close_all(fds)
+        self._failures.pop(network, None)
+
+    def withdraw(self, network: str, port_names: Sequence[str]) -> None:
+        """Remove ports that are not wanted any more, and their network if that is not either.
+
+        Raises DataplaneError or DataplaneUnavailable.
+        """
+        self._carry_out(network, port_names, {}, (DelPort, DelNetwork))
+
+    def _carry_out(
+        self,
+        network: str,
+        port_names: Sequence[str],
+        given: Mapping[str, list[int]],
+        kinds: tuple[type[Action], ...],
+    ) -> None:
+        try:
+            with self._lock:
+                self._require()
+                desired = self._wanted.scope(network, port_names)
+                actual = self._mirror.scope(desired, network, port_names)
+                for action in plan(desired, actual):
+                    if isinstance(action, kinds):
+                        self._execute(action, given)
+                for name in port_names:
+                    self._failures.pop(name, None)
+        except DataplaneUnavailable:
+            self.doubt()
+            raise
+
+    def _require(self) -> None:
+        if not self._online.is_set():
+            raise DataplaneUnavailable(f"the dataplane is down: {self.offline_reason}")
+        if self._stale:
+            self._refresh()
+
+    def doubt(self) -> None:
+        """Have everything looked at again, soon."""
+        with self._lock:
+            self._stale = True
+        self._attention.set()
+
+    def _refresh(self) -> None:
+        networks = [NetworkSpec.from_json(each["spec"]) for each in _list(self._client.networks())]
+        found = [PortSpec.from_json(each["spec"]) for each in _list(self._client.ports())]
+        self._mirror = _Mirror(
+            {spec.name: spec for spec in networks}, {spec.name: spec for spec in found}
+        )
+        self._stale = False
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    def _execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
+        match action:
+            case AddNetwork(spec):
+                self._client.network_add(spec)
+                self._mirror.networks[spec.name] = spec
+            case DelNetwork(name):
+                with _absent_is_fine():
+                    self._client.network_del(name)
+                self._mirror.networks.pop(name, None)
+            case AddPort(spec):
+                self._add_port(spec, given.get(spec.name))
+            case DelPort(name):
+                self._del_port(name)
+
+    def _add_port(self, spec: PortSpec, fds: list[int] | None) -> None:
+        opened = self._open_port(spec) if fds is None else fds
+        try:
+            try:
+                self._client.port_add(spec, opened)
+            except DataplaneError as error:
+                if error.code != Code.EXISTS or spec.name in self._mirror.ports:
+                    raise
+                # Of an earlier call whose answer got lost: it may hold another tap of that name.
+                self._client.port_del(spec.name)
+                self._client.port_add(spec, opened)
+        finally:
+            tap.close_all(opened)
+        self._mirror.ports[spec.name] = spec
+
+    def _del_port(self, name: str) -> None:
+        with _absent_is_fine():
+            self._client.port_del(name)
+        self._mirror.ports.pop(name, None)
+
+    # --- everything -------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Make all match. What does not work is logged, kept wanted, and holds up nothing else."""
+        try:
+            with self._lock:
+                self._require()
+                self._remove_unfit()
+                networks = {*self._wanted.networks(), *self._mirror.networks}
+        except (DataplaneError, DataplaneUnavailable) as error:
+            self._note("dataplane", error)
+            return
+        self._forget_unwanted_failures()
+        for network in sorted(networks):
+            self._try(network, network)
+            host = ports.gateway_port_name(network)
+            self._try(host, network, host)
+        for attachment in self._wanted.all():
+            name = ports.pod_port_name(*attachment.key)
+            self._try(name, attachment.network, name)
+        self._add_loose_uplinks()
+        self._said = dict(self._failures)
+
+    def run(self, stopping: threading.Event) -> None:
+        """Retry what failed, ever more slowly, until told to stop: the body of a thread."""
+        attempt = 0
+        while not stopping.is_set():
+            if not (self._stale or self._failures):
+                attempt = 0
+                self._attention.wait()
+                self._attention.clear()
+                continue
+            stopping.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
+            attempt += 1
+            if self._online.is_set() and not stopping.is_set():
+                self.recover()
+
+    def paused(self) -> contextlib.AbstractContextManager[bool]:
+        """Return what to hold (`with`) so that no action is carried out meanwhile."""
+        return self._lock
+
+    def wake(self) -> None:
+        """Have `run` look at once."""
+        self._attention.set()
+
+    def _remove_unfit(self) -> None:
+        mirror = Actual(dict(self._mirror.networks), dict(self._mirror.ports))
+        for action in plan(self._wanted.everything(), mirror):
+            if isinstance(action, DelPort | DelNetwork):
+                self._execute(action, {})
+
+    def _add_loose_uplinks(self) -> None:
+        """Add the uplinks that no network brings along."""
+        fixed = self._wanted.configured()
+        carried = {network.uplink for network in fixed.networks.values()}
+        for name, spec in fixed.ports.items():
+            if name in carried:
+                continue
+            try:
+                with self._lock:
+                    if name not in self._mirror.ports:
+                        self._add_port(spec, None)
+                self._failures.pop(name, None)
+            except (DataplaneError, DataplaneUnavailable, OSError) as error:
+                self._note(name, error)
+
+    def _forget_unwanted_failures(self) -> None:
+        wanted = self._wanted.everything()
+        known = {*wanted.networks, *wanted.ports}
+        self._failures = {name: text for name, text in self._failures.items() if name in known}
+
+    def _try(self, what: str, network: str, *port_names: str) -> None:
+        if what != network and network in self._failures:
+            self._failures[what] = f"waits for network {network}"
+            return
+        try:
+            self.settle(network, port_names)
+        except (DataplaneError, DataplaneUnavailable, OSError) as error:
+            self._note(what, error)
+
+    def _note(self, name: str, error: Exception) -> None:
+        reason = str(error)
+        if self._said.get(name) != reason:
+            log.warning("%s: %s; it stays wanted and is tried again", name, reason)
+        self._said[name] = self._failures[name] = reason
+        self._attention.set()
+
+
+def _list(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the one list of a reply."""
+    (items,) = reply.values()
+    assert isinstance(items, list)
+    return items
+
+
+@contextlib.contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except DataplaneError as error:
+        if error.code != Code.NOT_FOUND:
+            raise

@@ -1,0 +1,200 @@
+"""One dataplane process: started or found, watched until it ends, stopped."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from cni_virtio.config import AgentConfig
+from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
+from dataplane.unix_socket import peer_credentials
+from dataplane.wire import JsonObject
+
+_START_PATIENCE_S: Final = 120.0  # clearing many gigabytes of hugepages takes time
+_STOP_PATIENCE_S: Final = 10.0
+_LOG_LINES_KEPT: Final = 20
+
+
+class StartError(Exception):
+    """The dataplane did not start; the text is its own last word on why."""
+
+
+class DataplaneProcess:
+    """A dataplane that serves its socket. `info` is its answer to `version`."""
+
+    def __init__(
+        self, watch: socket.socket, info: JsonObject, child: subprocess.Popen[bytes] | None
+    ) -> None:
+        self._watch = watch
+        self._child = child
+        self.info = info
+        self.adopted = child is None
+        # The namespace of pids may differ from ours: the kernel translates, the answer does not.
+        self.pid = peer_credentials(watch)[0]
+
+    def wait_end(self, wake_fd: int) -> bool:
+        """Wait until the process closes its socket (True) or `wake_fd` is readable (False)."""
+        poller = select.poll()
+        poller.register(self._watch, select.POLLIN)
+        poller.register(wake_fd, select.POLLIN)
+        ready = dict(poller.poll())
+        return self._watch.fileno() in ready
+
+    def reap(self) -> str:
+        """Close what was held of a process that ended (or hangs half-dead); say how it ended."""
+        self._watch.close()
+        if self._child is None:
+            return f"it ended (pid {self.pid}, which an earlier agent had started)"
+        try:
+            status = self._child.wait(_STOP_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            status = self._child.wait()
+        if status < 0:
+            return f"it was killed by {signal.Signals(-status).name}"
+        return f"it ended with status {status}"
+
+    def stop(self) -> None:
+        """End the process in order; kill it if it does not."""
+        for number, patience_s in ((signal.SIGTERM, _STOP_PATIENCE_S), (signal.SIGKILL, 2.0)):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, number)
+            poller = select.poll()
+            poller.register(self._watch, select.POLLIN)
+            if poller.poll(patience_s * 1000):
+                break
+        self.reap()
+
+    def leave(self) -> None:
+        """Let go of the process, which goes on."""
+        self._watch.close()
+
+
+def find(config: AgentConfig, client: DataplaneClient) -> DataplaneProcess | None:
+    """Return the dataplane that serves the socket already, or None."""
+    try:
+        info = client.version()
+        return DataplaneProcess(_connect(config.dataplane.socket), info, None)
+    except (DataplaneUnavailable, DataplaneError, OSError):
+        return None
+
+
+class Starter:
+    """Starts dataplane processes and keeps the last lines that the latest one has said."""
+
+    def __init__(self, config: AgentConfig, client: DataplaneClient) -> None:
+        self._config = config
+        self._client = client
+        self._said: collections.deque[str] = collections.deque(maxlen=_LOG_LINES_KEPT)
+
+    def start(self, *, huge: bool) -> DataplaneProcess:
+        """Start one and wait until it serves. Raises StartError."""
+        self._said.clear()
+        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            child = subprocess.Popen(
+                command(self._config, huge=huge, ready_fd=ready_write),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(ready_write,),
+                start_new_session=True,  # Ctrl-C is for the agent to pass on, in order
+            )
+        except OSError as error:
+            os.close(ready_read)
+            raise StartError(f"{sys.executable}: {error.strerror}") from error
+        finally:
+            os.close(ready_write)
+        assert child.stderr is not None
+        threading.Thread(
+            target=self._relay, args=(child.stderr,), name="dataplane-log", daemon=True
+        ).start()
+        return self._await_ready(child, ready_read)
+
+    def last_words(self) -> str:
+        """Return the last line that looks like a reason, or the last one."""
+        lines = [line for line in self._said if line.strip()]
+        errors = [line for line in lines if "rror" in line or "ERR" in line]
+        return (errors or lines or [""])[-1].strip()
+
+    def _await_ready(self, child: subprocess.Popen[bytes], ready_fd: int) -> DataplaneProcess:
+        with open(ready_fd, "rb", buffering=0) as ready:
+            line = _read_line(ready, _START_PATIENCE_S)
+        if line == "ready":
+            try:
+                info = self._client.version()
+                return DataplaneProcess(_connect(self._config.dataplane.socket), info, child)
+            except (DataplaneUnavailable, DataplaneError, OSError) as error:
+                line = f"error: it was ready, and then: {error}"
+        child.kill()
+        status = child.wait()
+        reason = line.removeprefix("error: ") or self.last_words()
+        raise StartError(reason or f"it ended with status {status} and said nothing")
+
+    def _relay(self, stderr: IO[bytes]) -> None:
+        """Pass on what the dataplane says: it writes whole lines with a time of its own."""
+        with stderr:
+            for raw in stderr:
+                line = raw.decode(errors="replace")
+                self._said.append(line.rstrip("\n"))
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+
+
+def command(config: AgentConfig, *, huge: bool, ready_fd: int) -> Sequence[str]:
+    """Return the command line of the dataplane."""
+    section = config.dataplane
+    pci = [uplink.target for uplink in config.uplinks if uplink.kind == "pci"]
+    return [
+        sys.executable,
+        "-P",  # nothing is imported from whatever directory the agent was started in
+        "-m",
+        "dataplane",
+        f"--socket={section.socket}",
+        f"--main-core={section.main_core}",
+        f"--cores={','.join(map(str, section.cores))}",
+        f"--memory={-(-section.memory_bytes >> 20)}Mi",
+        f"--idle={section.idle}",
+        f"--log-level={config.agent.log_level}",
+        f"--ready-fd={ready_fd}",
+        *(f"--pci={address}" for address in pci),
+        *(() if huge else ("--no-huge",)),
+    ]
+
+
+def _connect(path: Path) -> socket.socket:
+    watch = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        watch.settimeout(5.0)
+        watch.connect(str(path))
+    except OSError:
+        watch.close()
+        raise
+    return watch
+
+
+def _read_line(pipe: IO[bytes], patience_s: float) -> str:
+    """Read one line; "" if the other end closed or was silent for too long."""
+    deadline_s = time.monotonic() + patience_s
+    data = b""
+    while not data.endswith(b"\n"):
+        left_s = deadline_s - time.monotonic()
+        if left_s <= 0 or not select.select([pipe], [], [], left_s)[0]:
+            return f"error: it was not ready after {patience_s:g} s"
+        chunk = pipe.read(4096)
+        if not chunk:
+            break
+        data += chunk
+    return data.decode(errors="replace").strip()

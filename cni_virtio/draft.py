@@ -1,0 +1,85 @@
+"""From a request and its netconf to the attachment that it asks for, checked, still unnumbered."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from cni_virtio import netns
+from cni_virtio.config import AgentConfig
+from cni_virtio.netconf import NetConf
+from cni_virtio.ports import random_mac
+from cni_virtio.spec import CniError, Code, Request
+from cni_virtio.state import Attachment
+from cni_virtio.wanted import Wanted
+from dataplane.specs import MAX_FDS
+
+_LONGEST_SOCKET_PATH: Final = 107
+_FOLDER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+
+
+def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) -> Attachment:
+    """Return the attachment without addresses. Raises CniError naming key and value."""
+    kernel = conf.interface == "kernel"
+    _check_queues(conf)
+    return Attachment(
+        name=conf.name,
+        network=conf.network,
+        container_id=request.container_id,
+        ifname=request.ifname,
+        netns=request.netns,
+        netns_inode=0 if request.netns_fd is None else netns.identity(request.netns_fd),
+        interface=conf.interface,
+        mac=conf.mac or random_mac(os.urandom(6)),
+        mtu=_mtu(wanted, conf),
+        queues=conf.queues,
+        queue_size=conf.queue_size,
+        spoof_check=conf.spoof_check,
+        vhost_mode=conf.vhost_user.mode,
+        socket_path="" if kernel else _socket_path(config, request),
+        uid=conf.vhost_user.uid,
+        gid=conf.vhost_user.gid,
+        labels=_labels(request),
+        cni_version=conf.cni_version,
+        netconf=conf.raw,
+    )
+
+
+def _check_queues(conf: NetConf) -> None:
+    if conf.interface == "kernel" and conf.queues > MAX_FDS:
+        reason = f"{conf.queues} is more than the maximum of {MAX_FDS} for a tap"
+        raise CniError(Code.INVALID_CONFIG, f"queues: {reason}")
+
+
+def _mtu(wanted: Wanted, conf: NetConf) -> int:
+    if conf.mtu is None:
+        return wanted.default_mtu(conf.network)
+    declared = wanted.declared(conf.network)
+    if declared is not None and conf.mtu > declared.mtu:
+        reason = f"{conf.mtu} is more than the {declared.mtu} of network {conf.network}"
+        raise CniError(Code.INVALID_CONFIG, f"mtu: {reason}")
+    return conf.mtu
+
+
+def _socket_path(config: AgentConfig, request: Request) -> str:
+    """Name the socket, in a folder named after the pod or else the container."""
+    uid = request.args.get("K8S_POD_UID")
+    if uid and not _FOLDER.fullmatch(uid):
+        msg = f"CNI_ARGS: K8S_POD_UID={uid!r} cannot be the name of a folder"
+        raise CniError(Code.INVALID_ENVIRONMENT, msg)
+    folder = config.agent.socket_dir / (uid or request.container_id)
+    path = str(folder / f"{request.ifname}.sock")
+    size = len(os.fsencode(path))
+    if size > _LONGEST_SOCKET_PATH:
+        reason = f"{path!r} would have {size} bytes, a socket's path at most {_LONGEST_SOCKET_PATH}"
+        raise CniError(
+            Code.INVALID_CONFIG, f"agent.socket_dir: {reason}: choose a shorter agent.socket_dir"
+        )
+    return path
+
+
+def _labels(request: Request) -> dict[str, str]:
+    """Name the pod for people."""
+    names = {"name": "pod", "namespace": "namespace", "uid": "uid"}
+    return {names[key]: value for key, value in request.pod.items()}

@@ -1,0 +1,76 @@
+"""Hugepages for the dataplane: asked of the kernel if too few are free, given back at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_PAGE_BYTES: Final = 2 << 20
+_POOL: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
+_RECORD: Final = "hugepages-added"
+
+
+class Hugepages:
+    """The kernel's pool of 2 MiB pages. How many were added is on record, for a later agent too."""
+
+    def __init__(self, state_dir: Path, pool: Path = _POOL) -> None:
+        self._record = state_dir / _RECORD
+        self._pool = pool
+
+    def provide(self, wanted_bytes: int) -> str:
+        """Have enough pages free; return "" or, where that cannot be, one line that says why."""
+        wanted = -(-wanted_bytes // _PAGE_BYTES)
+        try:
+            missing = wanted - self._read("free_hugepages")
+            if missing <= 0:
+                return ""
+            self._add(missing)
+            free = self._read("free_hugepages")
+        except (OSError, ValueError) as error:
+            return f"no hugepages of 2 MiB ({error}); using ordinary pages, which is slower"
+        if free >= wanted:
+            return ""
+        self.give_back()
+        return (
+            f"only {free} of {wanted} hugepages of 2 MiB are to be had (memory too short or too"
+            " fragmented); using ordinary pages, which is slower: reserve them at boot with"
+            f" hugepages={wanted}, or lower dataplane.memory"
+        )
+
+    def give_back(self) -> None:
+        """Return to the kernel what was added, as far as it is free."""
+        try:
+            added = self._added()
+            if added:
+                surplus = min(added, self._read("free_hugepages"))
+                self._write(self._read("nr_hugepages") - surplus)
+                log.debug("gave %d hugepages back", surplus)
+            self._record.unlink(missing_ok=True)
+        except (OSError, ValueError) as error:
+            log.warning("could not give hugepages back: %s", error)
+
+    def _add(self, pages: int) -> None:
+        before = self._read("nr_hugepages")
+        # On record first: an agent that is killed in between gives back too many at worst, and
+        # never more than are free.
+        self._record.write_text(str(self._added() + pages), "ascii")
+        self._write(before + pages)
+        got = self._read("nr_hugepages") - before
+        if got < pages:
+            self._record.write_text(str(self._added() - pages + max(got, 0)), "ascii")
+        log.info("added %d hugepages of 2 MiB for the dataplane", got)
+
+    def _added(self) -> int:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int(self._record.read_text("ascii"))
+        return 0
+
+    def _read(self, name: str) -> int:
+        return int((self._pool / name).read_text("ascii"))
+
+    def _write(self, pages: int) -> None:
+        (self._pool / "nr_hugepages").write_text(str(pages), "ascii")

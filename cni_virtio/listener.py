@@ -1,0 +1,143 @@
+"""The agent's socket: who may ask, and how many are served at once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cni_virtio.framing import (
+    REQUEST_PATIENCE_S,
+    Frame,
+    FrameError,
+    Reply,
+    drain,
+    receive,
+    reply_to,
+    turn_away,
+)
+from dataplane import unix_socket
+from dataplane.wire import WireError
+
+log = logging.getLogger(__name__)
+
+MAX_AT_ONCE: Final = 256
+_BACKLOG: Final = 1024  # a node that boots starts all its pods at once
+_STOP_PATIENCE_S: Final = 15.0
+
+
+class ListenError(Exception):
+    """The socket cannot be had; the text names it and says what to do."""
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """Who answers: a request that was read, one that was not, and one too many."""
+
+    serve: Callable[[Frame], Reply]
+    unreadable: Callable[[FrameError], Reply]
+    busy: Callable[[], Reply]
+
+
+class Listener:
+    """Serves each connection in a thread of its own, a bounded number at once."""
+
+    def __init__(self, path: Path, handlers: Handlers) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._socket = _listen(path)
+        self._slots = threading.BoundedSemaphore(MAX_AT_ONCE)
+        self._idle = threading.Condition()
+        self._serving = 0
+        self._closing = False
+        self._thread = threading.Thread(target=self._accept_all, name="listener")
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Accept no more, remove the socket, and wait for the calls under way."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._socket.close()
+        self._path.unlink(missing_ok=True)
+        with self._idle:
+            if not self._idle.wait_for(lambda: not self._serving, _STOP_PATIENCE_S):
+                log.warning("%d calls are still under way", self._serving)
+
+    def _accept_all(self) -> None:
+        while not self._closing:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError as error:
+                if not self._closing:
+                    log.warning("a connection could not be accepted: %s", error.strerror)
+                    time.sleep(0.1)  # out of descriptors: some are given back soon
+                continue
+            self._admit(connection)
+
+    def _admit(self, connection: socket.socket) -> None:
+        pid, uid = unix_socket.peer_credentials(connection)
+        if uid not in (0, os.geteuid()):
+            log.warning("uid %d (pid %d) may not use this socket", uid, pid)
+            connection.close()
+        elif not self._slots.acquire(blocking=False):
+            log.warning("turned away pid %d: %d calls are under way", pid, MAX_AT_ONCE)
+            turn_away(connection, self._handlers.busy())
+        else:
+            with self._idle:
+                self._serving += 1
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, contextlib.suppress(OSError):
+                self._answer(connection)
+        finally:
+            self._slots.release()
+            with self._idle:
+                self._serving -= 1
+                self._idle.notify_all()
+
+    def _answer(self, connection: socket.socket) -> None:
+        try:
+            frame = receive(connection, time.monotonic() + REQUEST_PATIENCE_S)
+        except FrameError as error:
+            log.warning("unreadable request: %s", error)
+            reply_to(connection, self._handlers.unreadable(error))
+            drain(connection)
+            return
+        if frame is None:
+            return
+        try:
+            reply = self._handlers.serve(frame)
+        finally:
+            frame.close()
+        reply_to(connection, reply)
+
+
+def _listen(path: Path) -> socket.socket:
+    """Listen, mode 0600, in place of a socket that a dead agent left."""
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if who := unix_socket.who_serves(str(path)):
+            raise ListenError(f"agent.socket: another agent ({who}) is already serving {path}")
+        listener = unix_socket.listen(str(path))
+    except WireError as error:
+        raise ListenError(f"agent.socket: {error.message}") from None
+    except OSError as error:
+        raise ListenError(f"agent.socket: {path}: {error.strerror}") from None
+    listener.setblocking(True)
+    listener.listen(_BACKLOG)
+    return listener

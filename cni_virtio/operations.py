@@ -1,0 +1,107 @@
+"""What operators ask the agent: status, ports, networks and what the dataplane counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from cni_virtio import __version__
+from cni_virtio.attach import Node
+from cni_virtio.state import Attachment
+from cni_virtio.supervisor import Supervisor
+from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
+from dataplane.wire import JsonObject
+
+
+class OperatorError(Exception):
+    """A request that is refused; the text says why."""
+
+
+class Operations:
+    """Answers operators' requests. Reads only."""
+
+    def __init__(
+        self, node: Node, supervisor: Supervisor, client: DataplaneClient, notes: list[str]
+    ) -> None:
+        self._node = node
+        self._supervisor = supervisor
+        self._client = client
+        self._notes = notes
+        self._started_s = time.monotonic()
+        self._operations: dict[str, Callable[[JsonObject], JsonObject]] = {
+            "status": self._status,
+            "ports": self._ports,
+            "networks": self._networks,
+            "fdb": lambda args: self._client.fdb(str(args.get("network", ""))),
+            "workers": lambda _: self._client.workers(),
+        }
+
+    def run(self, body: bytes) -> JsonObject:
+        """Carry out `{"op", "args"}`. Raises OperatorError."""
+        try:
+            message = json.loads(body)
+            op, args = message["op"], message.get("args") or {}
+            known = self._operations[op]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            have = ", ".join(self._operations)
+            raise OperatorError(f'not of the form {{"op": …, "args": …}} with op {have}') from None
+        if not isinstance(args, dict):
+            raise OperatorError("args: must be an object")
+        try:
+            return known(args)
+        except DataplaneUnavailable as error:
+            raise OperatorError(str(error)) from error
+        except DataplaneError as error:
+            raise OperatorError(error.message) from error
+
+    def _status(self, _: JsonObject) -> JsonObject:
+        node = self._node
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._started_s, 3),
+            "config_file": str(node.config.file),
+            "backend": "tap",
+            "dataplane": self._supervisor.status(),
+            "attachments": len(node.wanted.all()),
+            "networks": len(node.wanted.networks()),
+            "failures": node.converger.failures,
+            "messages": [*self._notes, *self._supervisor.messages()],
+        }
+
+    def _ports(self, args: JsonObject) -> JsonObject:
+        name = args.get("name")
+        found = self._client.ports(None if name is None else str(name))["ports"]
+        return {"ports": [port | {"attachment": self._attachment(port)} for port in found]}
+
+    def _networks(self, _: JsonObject) -> JsonObject:
+        found = self._client.networks()["networks"]
+        declared = self._node.wanted.declared
+        return {
+            "networks": [
+                each | {"declared": declared(each["spec"]["name"]) is not None} for each in found
+            ]
+        }
+
+    def _attachment(self, port: JsonObject) -> JsonObject | None:
+        attachment = self._node.wanted.by_port(port["spec"]["name"])
+        return None if attachment is None else _shown(attachment)
+
+
+def _shown(attachment: Attachment) -> JsonObject:
+    shown: dict[str, Any] = {
+        "name": attachment.name,
+        "network": attachment.network,
+        "container_id": attachment.container_id,
+        "ifname": attachment.ifname,
+        "netns": attachment.netns,
+        "interface": attachment.interface,
+        "ips": list(attachment.ips),
+        "socket_path": attachment.socket_path,
+        "pod": attachment.labels.get("pod"),
+        "namespace": attachment.labels.get("namespace"),
+    }
+    return shown

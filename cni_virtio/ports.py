@@ -1,0 +1,191 @@
+"""From what is attached or configured to the dataplane's specs, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+from cni_virtio.config import NetworkSection, Uplink
+from cni_virtio.state import Attachment
+from dataplane.specs import MAX_MTU
+from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, VhostSpec
+
+_LONGEST_VDEV_NAME: Final = 63
+_AF_PACKET_DEFAULT_MTU: Final = 1500  # its ring has frames of 2 KiB unless told otherwise
+_LONGEST_IFNAME: Final = 15
+_OWN_LABELS: Final = ("name", "netns", "netns_inode", "cni_version", "ips", "gateways")
+
+
+def pod_port_name(container_id: str, ifname: str) -> str:
+    """Name of the port of an attachment."""
+    return f"pod:{container_id}/{ifname}"
+
+
+def gateway_port_name(network: str) -> str:
+    """Name of the host's port in a network."""
+    return f"host:{network}"
+
+
+def uplink_port_name(uplink: str) -> str:
+    """Name of the port of an uplink."""
+    return f"uplink:{uplink}"
+
+
+def gateway_ifname(network: str) -> str:
+    """Name of the host's interface in a network; a long network name is hashed."""
+    name = f"cv-{network}"
+    if len(name) <= _LONGEST_IFNAME:
+        return name
+    return f"cv-{hashlib.sha256(network.encode()).hexdigest()[:12]}"
+
+
+def gateway_mac(network: str, salt: str) -> str:
+    """MAC of the host's port: the same while the node is up, another on each node.
+
+    `salt` tells apart several agents of one machine.
+    """
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    return _local_mac(hashlib.sha256(f"{boot}\0{salt}\0{network}".encode()).digest()[:6])
+
+
+def random_mac(entropy: bytes) -> str:
+    """Make a locally administered unicast MAC of six random bytes."""
+    return _local_mac(entropy)
+
+
+def container_port(attachment: Attachment) -> PortSpec:
+    """Build the port of an attachment; its labels are enough to rebuild a lost record."""
+    kernel = attachment.interface == "kernel"
+    return PortSpec(
+        name=pod_port_name(attachment.container_id, attachment.ifname),
+        kind="tap" if kernel else "vhost",
+        role="container",
+        network=attachment.network,
+        mac=attachment.mac,
+        ips=_unique(address.split("/")[0] for address in attachment.ips),
+        spoof_check=attachment.spoof_check,
+        mtu=attachment.mtu,
+        queues=attachment.queues,
+        queue_size=attachment.queue_size,
+        labels=_labels(attachment),
+        vhost=None
+        if kernel
+        else VhostSpec(
+            path=attachment.socket_path,
+            mode=attachment.vhost_mode,
+            uid=attachment.uid,
+            gid=attachment.gid,
+        ),
+    )
+
+
+def attachment_of(spec: PortSpec) -> Attachment | None:
+    """Rebuild the record of a container's port from the port itself; None if it is not ours."""
+    container_id, slash, ifname = spec.name.removeprefix("pod:").rpartition("/")
+    missing = [label for label in _OWN_LABELS if label not in spec.labels]
+    if spec.role != "container" or not slash or missing or spec.network is None:
+        return None
+    labels = dict(spec.labels)
+    own = {label: labels.pop(label) for label in _OWN_LABELS}
+    vhost = spec.vhost or VhostSpec(path="")
+    return Attachment(
+        name=own["name"],
+        network=spec.network,
+        container_id=container_id,
+        ifname=ifname,
+        netns=own["netns"],
+        netns_inode=int(own["netns_inode"]) if own["netns_inode"].isdecimal() else 0,
+        interface="kernel" if spec.kind == "tap" else "vhost-user",
+        mac=spec.mac or "",
+        ips=tuple(own["ips"].split()),
+        gateways=tuple(own["gateways"].split()),
+        mtu=spec.mtu,
+        queues=spec.queues,
+        queue_size=spec.queue_size,
+        spoof_check=spec.spoof_check,
+        vhost_mode=vhost.mode,
+        socket_path=vhost.path,
+        uid=vhost.uid,
+        gid=vhost.gid,
+        labels=labels,
+        cni_version=own["cni_version"],
+        # Not empty, which would mean that its ADD has not come to its end.
+        result={"cniVersion": own["cni_version"]},
+    )
+
+
+def gateway_port(network: str, mac: str, mtu: int) -> PortSpec:
+    """Build the host's port in a network. It routes for others, so its sources are not checked."""
+    name = gateway_port_name(network)
+    return PortSpec(name=name, kind="tap", role="host", network=network, mac=mac, mtu=mtu)
+
+
+def network_spec(section: NetworkSection) -> NetworkSpec:
+    """Build a declared network."""
+    uplink = None if section.uplink is None else uplink_port_name(section.uplink)
+    return NetworkSpec(name=section.name, mtu=section.mtu, uplink=uplink, vlan=section.vlan)
+
+
+def undeclared_network(name: str) -> NetworkSpec:
+    """Build a network that nobody declared: isolated, each port with an MTU of its own."""
+    return NetworkSpec(name=name, mtu=MAX_MTU)
+
+
+def uplink_port(uplink: Uplink, networks: Iterable[NetworkSection]) -> PortSpec:
+    """Build the port of an uplink, wide enough for every network on it."""
+    mtus = [network.mtu for network in networks if network.uplink == uplink.name]
+    offloads = uplink.offloads
+    return PortSpec(
+        name=uplink_port_name(uplink.name),
+        kind="ethdev",
+        role="uplink",
+        mtu=max(mtus, default=1500),
+        queues=uplink.queues,
+        queue_size=uplink.queue_size,
+        labels={"device": uplink.device},
+        ethdev=EthdevSpec(
+            devargs=_devargs(uplink, max(mtus, default=1500)),
+            offloads={
+                "rx_checksum": offloads.rx_checksum,
+                "tx_checksum": offloads.tx_checksum,
+                "tso": offloads.tso,
+                "lro": offloads.lro,
+            },
+        ),
+    )
+
+
+def _devargs(uplink: Uplink, mtu: int) -> str:
+    """Write the device as DPDK wants it; a vdev's name must begin with its driver's."""
+    suffix = re.sub(r"[^A-Za-z0-9_]", "_", uplink.name)
+    name = f"net_{uplink.kind}_{suffix}"[:_LONGEST_VDEV_NAME]
+    if uplink.kind == "af_xdp":
+        return f"{name},iface={uplink.target},start_queue=0,queue_count={uplink.queues}"
+    if uplink.kind == "af_packet":
+        frames = "" if mtu <= _AF_PACKET_DEFAULT_MTU else ",blocksz=65536,framesz=16384"
+        return f"{name},iface={uplink.target},qpairs={uplink.queues}{frames}"
+    return uplink.target
+
+
+def _labels(attachment: Attachment) -> dict[str, str]:
+    own = {
+        "name": attachment.name,
+        "netns": attachment.netns,
+        "netns_inode": str(attachment.netns_inode),
+        "cni_version": attachment.cni_version,
+        "ips": " ".join(attachment.ips),
+        "gateways": " ".join(attachment.gateways),
+    }
+    return dict(cast("Mapping[str, Any]", attachment.labels)) | own
+
+
+def _local_mac(six_bytes: bytes) -> str:
+    first = (six_bytes[0] & 0xFC) | 0x02
+    return ":".join(f"{byte:02x}" for byte in (first, *six_bytes[1:6]))
+
+
+def _unique(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))

@@ -1,0 +1,156 @@
+"""Keeps a dataplane running: adopts the one that is there, starts one if not, again and again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cni_virtio.config import AgentConfig
+from cni_virtio.dataplane_process import DataplaneProcess, Starter, StartError, find
+from cni_virtio.hugepages import Hugepages
+from dataplane.client import DataplaneClient
+
+log = logging.getLogger(__name__)
+
+_BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
+_STEADY_AFTER_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is done when a dataplane is there (adopted or fresh), and when it is gone."""
+
+    online: Callable[[DataplaneProcess], None]
+    offline: Callable[[str], None]
+
+
+class Supervisor:
+    """Runs in a thread of its own from `start` to `stop`."""
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        client: DataplaneClient,
+        hugepages: Hugepages,
+        callbacks: Callbacks,
+    ) -> None:
+        self._config = config
+        self._client = client
+        self._hugepages = hugepages
+        self._callbacks = callbacks
+        self._starter = Starter(config, client)
+        self._stopping = threading.Event()
+        self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._thread = threading.Thread(target=self._run, name="supervisor")
+        self._keep = False
+        self._process: DataplaneProcess | None = None
+        self._restarts = 0
+        self._last_error = ""
+        self._page_note = ""
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, *, keep: bool) -> None:
+        """End; the dataplane ends as well unless `keep`."""
+        self._keep = keep
+        self._stopping.set()
+        os.eventfd_write(self._wake_fd, 1)
+        self._thread.join()
+        os.close(self._wake_fd)
+        if not keep:
+            self._hugepages.give_back()
+
+    def status(self) -> dict[str, Any]:
+        """Return what people want to know of the process."""
+        process = self._process
+        known = dict(process.info) if process else {}
+        return known | {
+            "running": process is not None,
+            "pid": process.pid if process else None,
+            "restarts": self._restarts,
+            "last_error": self._last_error,
+        }
+
+    def messages(self) -> list[str]:
+        """Return what is not as configured and works all the same."""
+        return [note for note in (self._page_note, self._differences()) if note]
+
+    def _run(self) -> None:
+        attempt = 0
+        process = find(self._config, self._client)
+        while not self._stopping.is_set():
+            process = process or self._start_one()
+            if process is not None:
+                started_s = time.monotonic()
+                self._attend(process)
+                process = None
+                if time.monotonic() - started_s > _STEADY_AFTER_S:
+                    attempt = 0
+            if not self._stopping.wait(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)]):
+                attempt += 1
+                self._restarts += 1
+        if process is not None:  # told to stop before it was attended to
+            self._finish(process)
+
+    def _start_one(self) -> DataplaneProcess | None:
+        self._page_note = self._hugepages.provide(self._config.dataplane.memory_bytes)
+        if self._page_note:
+            log.warning("dataplane: %s", self._page_note)
+        try:
+            return self._starter.start(huge=not self._page_note)
+        except StartError as error:
+            self._fail(f"it cannot start: {error}")
+            return None
+
+    def _attend(self, process: DataplaneProcess) -> None:
+        """Be with a dataplane from its first answer to its end, or to ours."""
+        self._process = process
+        how = "found" if process.adopted else "started"
+        log.info("dataplane %s, pid %d", how, process.pid)
+        if process.adopted and (difference := self._differences()):
+            log.warning("%s", difference)
+        try:
+            self._callbacks.online(process)
+        except Exception:
+            log.exception("the dataplane could not be given all that it should have")
+        if process.wait_end(self._wake_fd):
+            self._process = None
+            reason, words = process.reap(), self._starter.last_words()
+            self._fail(f"{reason}; it last said: {words}" if words else reason)
+        else:
+            self._finish(process)
+            self._process = None
+
+    def _finish(self, process: DataplaneProcess) -> None:
+        self._callbacks.offline("the agent is stopping")
+        if self._keep:
+            process.leave()
+        else:
+            process.stop()
+
+    def _fail(self, reason: str) -> None:
+        self._callbacks.offline(reason)
+        if reason != self._last_error:
+            log.error("dataplane: %s", reason)
+        self._last_error = reason
+
+    def _differences(self) -> str:
+        """Say where an adopted dataplane is not what the configuration asks for."""
+        process, wanted = self._process, self._config.dataplane
+        if process is None:
+            return ""
+        pairs = [
+            ("cores", process.info.get("cores"), list(wanted.cores)),
+            ("idle", process.info.get("idle"), wanted.idle),
+        ]
+        found = [f"{name} {has}, configured {want}" for name, has, want in pairs if has != want]
+        if not found:
+            return ""
+        return f"the running dataplane differs: {'; '.join(found)}; stop it to have it restarted"

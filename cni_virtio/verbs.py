@@ -1,0 +1,189 @@
+"""The CNI verbs, in the spec's order: who may run beside whom, and what each of them does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+from cni_virtio import ipam, netconf, netns
+from cni_virtio.attach import Node, attach, detach, release
+from cni_virtio.check import check
+from cni_virtio.locks import KeyedLocks, LockTimeoutError
+from cni_virtio.netconf import NetConf
+from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
+from cni_virtio.state import Attachment
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S: Final = 60.0
+
+
+class Verbs:
+    """Calls of one container follow each other; GC excludes every other call of its network."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._networks = KeyedLocks()
+        self._containers = KeyedLocks()
+        self._verbs: dict[str, Callable[[Request, NetConf], dict[str, Any] | None]] = {
+            "ADD": self.add,
+            "DEL": self.delete,
+            "CHECK": self.check,
+            "GC": self.gc,
+            "STATUS": self.status,
+        }
+
+    def run(self, request: Request, conf: NetConf) -> dict[str, Any] | None:
+        """Carry out a request; return what goes to stdout, if anything. Raises CniError."""
+        return self._verbs[request.command](request, conf)
+
+    def add(self, request: Request, conf: NetConf) -> dict[str, Any]:
+        """Attach a container and return the result."""
+        _check_namespace(request)
+        _check_supported(conf)
+        with self._turn(request, conf):
+            return attach(self._node, request, conf).to_json(conf.cni_version)
+
+    def delete(self, request: Request, conf: NetConf) -> None:
+        """Detach a container. Does not wait for a dataplane, and minds nothing that is gone."""
+        with self._turn(request, conf):
+            detach(self._node, request, conf)
+
+    def check(self, request: Request, conf: NetConf) -> None:
+        """Compare what was reported with what is there."""
+        _check_namespace(request)
+        with self._turn(request, conf):
+            check(self._node, request, conf)
+            ipam.delegate("CHECK", conf, request)
+
+    def gc(self, request: Request, conf: NetConf) -> None:
+        """Remove what is attached to this network and not on the list of what is valid.
+
+        Goes on after errors, and reports the first with the number of all.
+        """
+        valid = _valid_attachments(conf)
+        errors: list[CniError] = []
+        with self._waiting(), self._networks.exclusive(conf.name, _PATIENCE_S):
+            for attachment in self._node.wanted.of_name(conf.name):
+                if attachment.key not in valid:
+                    self._collect(attachment, request, conf, errors)
+            try:
+                ipam.delegate("GC", conf, request)
+            except CniError as error:
+                errors.append(error)
+        if errors:
+            details = "\n".join(error.msg for error in errors[1:])
+            raise CniError(errors[0].code, errors[0].msg, details)
+
+    def status(self, request: Request, conf: NetConf) -> None:
+        """Say whether an ADD could succeed."""
+        if not self._node.converger.wait_online(0.0):
+            reason = self._node.converger.offline_reason
+            raise CniError(Code.NOT_AVAILABLE, f"the dataplane is not running: {reason}")
+        failures = self._node.converger.failures
+        declared = self._node.wanted.declared(conf.network)
+        for name in (conf.network, declared.uplink if declared else None):
+            if name in failures:
+                raise CniError(Code.LIMITED_CONNECTIVITY, f"{name}: {failures[name]}")
+        ipam.delegate("STATUS", conf, request)
+
+    def _collect(
+        self, attachment: Attachment, request: Request, conf: NetConf, errors: list[CniError]
+    ) -> None:
+        log.info("GC of %s: removing %s/%s", conf.name, *attachment.key)
+        steps: tuple[Callable[[], object], ...] = (
+            lambda: release(self._node, attachment),
+            lambda: _free(attachment, request),
+        )
+        for step in steps:
+            try:
+                step()
+            except CniError as error:
+                errors.append(error)
+            except OSError as error:
+                errors.append(CniError(Code.NETWORK_SETUP, str(error)))
+
+    @contextmanager
+    def _turn(self, request: Request, conf: NetConf) -> Iterator[None]:
+        with ExitStack() as held:
+            with self._waiting():
+                held.enter_context(self._networks.shared(conf.name, _PATIENCE_S))
+                held.enter_context(self._containers.exclusive(request.container_id, _PATIENCE_S))
+            yield
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        try:
+            yield
+        except LockTimeoutError as error:
+            msg = f"another call for the same container or network is under way: {error}"
+            raise CniError(Code.TRY_AGAIN_LATER, msg) from None
+
+
+def _check_namespace(request: Request) -> None:
+    """Refuse what is no namespace of a container."""
+    fd, path = request.netns_fd, request.netns
+    if fd is None:
+        msg = f"CNI_NETNS: {path!r} came without an open namespace; is the plugin older?"
+        raise CniError(Code.INVALID_ENVIRONMENT, msg)
+    if not netns.is_netns(fd):
+        raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS: {path!r} is no network namespace")
+    if netns.identity(fd) == netns.own_identity():
+        raise CniError(Code.INVALID_NETNS, f"CNI_NETNS: {path!r} is the host's own namespace")
+
+
+def _check_supported(conf: NetConf) -> None:
+    if conf.ip_masq:
+        msg = "ipMasq: true is not supported by this version; masquerade with a rule of the host"
+        raise CniError(Code.UNSUPPORTED_FIELD, msg)
+
+
+def _valid_attachments(conf: NetConf) -> frozenset[tuple[str, str]]:
+    """Read the list that GC goes by, under its key of today or that of the spec's drafts."""
+    if conf.valid_attachments is not None:
+        return conf.valid_attachments
+    if "cni.dev/valid-attachments" in conf.raw:
+        return frozenset()  # null, as libcni writes an empty list
+    older = conf.raw.get("cni.dev/attachments")
+    if not isinstance(older, list):
+        # Without a list nothing may be taken for garbage.
+        raise CniError(Code.INVALID_CONFIG, "cni.dev/valid-attachments: is missing, GC needs it")
+    try:
+        return frozenset((item["containerID"], item["ifname"]) for item in older)
+    except (TypeError, KeyError):
+        msg = "cni.dev/attachments: must be a list of objects with containerID and ifname"
+        raise CniError(Code.INVALID_CONFIG, msg) from None
+
+
+def _free(attachment: Attachment, request: Request) -> None:
+    """Have IPAM free the addresses of an attachment, as its own DEL would."""
+    if not attachment.netconf:
+        return
+    stdin = json.dumps(attachment.netconf).encode()
+    env = request.env | {
+        "CNI_COMMAND": "DEL",
+        "CNI_CONTAINERID": attachment.container_id,
+        "CNI_IFNAME": attachment.ifname,
+        "CNI_NETNS": "",
+    }
+    as_del = replace(
+        request,
+        command="DEL",
+        container_id=attachment.container_id,
+        ifname=attachment.ifname,
+        netns="",
+        env=env,
+        stdin=stdin,
+    )
+    ipam.delegate("DEL", netconf.parse(stdin), as_del)
+
+
+def reply_version(stdin: bytes, conf: NetConf | None) -> str:
+    """Return the spec version to answer in, whether or not the netconf could be read."""
+    if conf is not None:
+        return conf.cni_version
+    return netconf.reply_version(stdin) if stdin else SUPPORTED_VERSIONS[-1]

@@ -1,0 +1,82 @@
+"""Hugepages asked of the kernel, and given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cni_virtio.hugepages import Hugepages
+
+PAGE = 2 << 20
+
+
+class Pool:
+    """The kernel's files, of a kernel that has `most` pages at most."""
+
+    def __init__(self, path: Path, total: int, free: int, most: int) -> None:
+        self.path, self.most = path, most
+        self.used = total - free
+        path.mkdir()
+        self.set(total)
+
+    def set(self, total: int) -> None:
+        total = max(self.used, min(total, self.most))
+        (self.path / "nr_hugepages").write_text(f"{total}\n")
+        (self.path / "free_hugepages").write_text(f"{total - self.used}\n")
+
+    @property
+    def total(self) -> int:
+        return int((self.path / "nr_hugepages").read_text())
+
+
+@pytest.fixture
+def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    pool = Pool(tmp_path / "pool", total=10, free=4, most=20)
+    monkeypatch.setattr(Hugepages, "_write", lambda _self, pages: pool.set(pages))
+    return pool
+
+
+@pytest.fixture
+def hugepages(tmp_path: Path, pool: Pool) -> Hugepages:
+    return Hugepages(tmp_path, pool.path)
+
+
+def test_enough_is_left_as_it_is(hugepages: Hugepages, pool: Pool) -> None:
+    assert hugepages.provide(4 * PAGE) == ""
+    assert pool.total == 10
+    hugepages.give_back()
+    assert pool.total == 10
+
+
+def test_what_is_missing_is_added_and_given_back(
+    hugepages: Hugepages, pool: Pool, tmp_path: Path
+) -> None:
+    assert hugepages.provide(8 * PAGE) == ""
+    assert pool.total == 14
+    assert (tmp_path / "hugepages-added").read_text() == "4"
+    Hugepages(tmp_path, pool.path).give_back()  # by an agent that comes later
+    assert pool.total == 10
+    assert not (tmp_path / "hugepages-added").exists()
+
+
+def test_pages_in_use_are_not_taken_away(hugepages: Hugepages, pool: Pool) -> None:
+    hugepages.provide(8 * PAGE)
+    pool.used += 7
+    pool.set(14)
+    hugepages.give_back()
+    assert pool.total == 13
+
+
+def test_too_few_are_said_and_nothing_is_kept(
+    hugepages: Hugepages, pool: Pool, tmp_path: Path
+) -> None:
+    said = hugepages.provide(40 * PAGE)
+    assert "only 14 of 40 hugepages" in said
+    assert "reserve them at boot with hugepages=40" in said
+    assert pool.total == 10
+    assert not (tmp_path / "hugepages-added").exists()
+
+
+def test_a_kernel_without_hugepages_is_said(tmp_path: Path) -> None:
+    assert "no hugepages of 2 MiB" in Hugepages(tmp_path, tmp_path / "nothing").provide(PAGE)
