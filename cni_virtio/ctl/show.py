@@ -1,0 +1,182 @@
+"""`status`, `ports` and `networks`: the agent's view, as tables or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from cni_virtio.ctl.agent_client import query
+from cni_virtio.ctl.tables import Column, print_table, short
+
+_Json = dict[str, Any]
+_json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
+
+
+@click.command()
+@_json_option
+@click.pass_obj
+def status(socket: str, as_json: bool) -> None:
+    """Show what the agent and its dataplane are doing."""
+    found = query(socket, "status")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for name, value in _status_lines(found):
+        click.echo(f"{name:<12} {value}")
+    for what, failure in (found.get("failures") or {}).items():
+        click.echo(f"{'failing':<12} {what}: {_compact(failure)}")
+    for message in found.get("messages", []):
+        click.echo(f"{'note':<12} {message}")
+
+
+@click.command()
+@_json_option
+@click.option("-v", "--verbose", is_flag=True, help="Drops by reason, and offloads, of each port.")
+@click.argument("name", required=False)
+@click.pass_obj
+def ports(socket: str, as_json: bool, verbose: bool, name: str | None) -> None:
+    """Show ports: NAME may be part of a port's name, pod or container."""
+    items: list[_Json] = query(socket, "ports")["ports"]
+    if name is not None:
+        items = [item for item in items if name in item["spec"]["name"] or name in _owner(item)]
+    if as_json:
+        click.echo(json.dumps({"ports": items}, indent=2))
+        return
+    columns = [
+        Column("PORT", wrap=True),
+        Column("NETWORK", wrap=True),
+        Column("KIND"),
+        Column("MAC"),
+        Column("IPS"),
+        Column("Q", right=True),
+        Column("LINK"),
+        Column("RX", right=True),
+        Column("TX", right=True),
+        Column("DROPS", right=True),
+    ]
+    print_table(columns, [_port_row(item) for item in items])
+    if verbose:
+        _print_details(items)
+
+
+@click.command()
+@_json_option
+@click.pass_obj
+def networks(socket: str, as_json: bool) -> None:
+    """Show networks and how many ports and addresses they have."""
+    items: list[_Json] = query(socket, "networks")["networks"]
+    if as_json:
+        click.echo(json.dumps({"networks": items}, indent=2))
+        return
+    columns = [
+        Column("NETWORK", wrap=True),
+        Column("UPLINK", wrap=True),
+        Column("VLAN", right=True),
+        Column("MTU", right=True),
+        Column("PORTS", right=True),
+        Column("MACS", right=True),
+        Column("DECLARED"),
+    ]
+    print_table(columns, [_network_row(item) for item in items])
+
+
+def _status_lines(found: _Json) -> Iterator[tuple[str, str]]:
+    dataplane: _Json = found.get("dataplane") or {}
+    yield "agent", f"{found.get('version')}, pid {found.get('pid')}, up {_age(found['uptime_s'])}"
+    yield "config", str(found.get("config_file"))
+    yield "backend", str(found.get("backend"))
+    yield "attachments", str(found.get("attachments"))
+    yield "networks", str(found.get("networks"))
+    if not dataplane.get("running"):
+        reason = dataplane.get("last_error") or "see the agent's log"
+        yield "dataplane", f"not running: {reason}"
+        return
+    yield "dataplane", f"pid {dataplane.get('pid')}, {dataplane.get('dpdk')}"
+    yield "  cores", f"{_compact(dataplane.get('cores', []))}, idle {dataplane.get('idle')}"
+    yield "  memory", _memory(dataplane.get("memory") or {})
+    yield "  restarts", str(dataplane.get("restarts", 0))
+
+
+def _memory(memory: _Json) -> str:
+    pages = "hugepages" if memory.get("huge") else "ordinary pages"
+    pools = memory.get("pools") or {}
+    used = [f"{name} {pool['in_use']}/{pool['size']}" for name, pool in pools.items()]
+    return f"{pages}; buffers in use: {', '.join(used)}" if used else pages
+
+
+def _compact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_compact(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _age(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min"]
+    return " ".join(part for part in parts if part) if days or hours or minutes else f"{seconds} s"
+
+
+def _owner(item: _Json) -> str:
+    """Who a port belongs to: pod or container with its interface, else the port's own name."""
+    attachment: _Json = item.get("attachment") or {}
+    if not attachment:
+        return str(item["spec"]["name"])
+    pod, space = attachment.get("pod"), attachment.get("namespace")
+    who = f"{space}/{pod}" if pod and space else pod or attachment.get("container_id")
+    return f"{who} {attachment.get('ifname')}"
+
+
+def _port_row(item: _Json) -> list[str]:
+    spec, state, counters = item["spec"], item.get("state") or {}, item.get("counters") or {}
+    return [
+        _owner(item),
+        spec.get("network") or "-",
+        spec["kind"],
+        state.get("mac") or spec.get("mac") or "-",
+        "\n".join(spec.get("ips") or ["-"]),
+        str(spec.get("queues", 1)),
+        _link(state),
+        short(counters.get("rx_packets", 0)),
+        short(counters.get("tx_packets", 0)),
+        short(sum((counters.get("drops") or {}).values())),
+    ]
+
+
+def _link(state: _Json) -> str:
+    """`wait`: nobody at the other end yet, such as no application on a vhost-user socket."""
+    if not state.get("ready", False):
+        return "wait"
+    return "up" if state.get("link_up", True) else "down"
+
+
+def _print_details(items: list[_Json]) -> None:
+    for item in items:
+        counters = item.get("counters") or {}
+        drops = {reason: n for reason, n in (counters.get("drops") or {}).items() if n}
+        click.echo(f"\n{item['spec']['name']}  ({_owner(item)})")
+        click.echo(f"  drops     {_compact(drops) or 'none'}")
+        if offloads := (item.get("state") or {}).get("offloads"):
+            click.echo(f"  offloads  {_compact(offloads)}")
+        for key, value in counters.items():
+            if isinstance(value, int) and value and key not in ("rx_packets", "tx_packets"):
+                click.echo(f"  {key:<16} {value}")
+
+
+def _network_row(item: _Json) -> list[str]:
+    spec = item["spec"]
+    return [
+        spec["name"],
+        (spec.get("uplink") or "-").removeprefix("uplink:"),
+        str(spec.get("vlan") or "-"),
+        str(spec["mtu"]),
+        str(len(item.get("ports") or [])),
+        str(item.get("fdb_entries", 0)),
+        "yes" if item.get("declared") else "on use",
+    ]
