@@ -1,0 +1,43 @@
+"""Fixtures of the tests with real traffic: they need root, and the engine built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.smoke.prerequisites import missing, skip_or_fail
+from tests.smoke.topology import Lab, dataplane_in_host, lab_on
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.smoke.netns import Netns
+    from tests.unit.dataplane_process import Dataplane
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prerequisites() -> None:
+    if reason := missing():
+        skip_or_fail(reason)
+
+
+@pytest.fixture(scope="session")
+def dataplane_and_host(prerequisites: None) -> Iterator[tuple[Dataplane, Netns]]:
+    """One dataplane with one worker, for all tests that leave it as they found it."""
+    with dataplane_in_host() as both:
+        yield both
+
+
+@pytest.fixture
+def lab(dataplane_and_host: tuple[Dataplane, Netns]) -> Iterator[Lab]:
+    """An empty lab for one test."""
+    with lab_on(*dataplane_and_host) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def module_lab(dataplane_and_host: tuple[Dataplane, Netns]) -> Iterator[Lab]:
+    """An empty lab for the tests of one module."""
+    with lab_on(*dataplane_and_host) as lab:
+        yield lab

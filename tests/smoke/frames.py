@@ -1,0 +1,152 @@
+"""Frames by hand: built, read back, and their checksums verified."""
+
+from __future__ import annotations
+
+import ipaddress
+import select
+import socket
+import struct
+import time
+from dataclasses import dataclass
+
+BROADCAST = "ff:ff:ff:ff:ff:ff"
+IPV4, ARP, VLAN, IPV6 = 0x0800, 0x0806, 0x8100, 0x86DD
+EXPERIMENTAL = 0x88B5
+"""The type that IEEE 802 leaves to local experiments."""
+TCP, UDP, ICMPV6 = 6, 17, 58
+
+_SOL_PACKET = 263
+_PACKET_AUXDATA = 8
+_TP_STATUS_VLAN_VALID = 0x10
+
+
+@dataclass(frozen=True)
+class Frame:
+    data: bytes
+    """Without the VLAN tag."""
+    vlan: int | None
+
+    @property
+    def destination(self) -> str:
+        return self.data[:6].hex(":")
+
+    @property
+    def source(self) -> str:
+        return self.data[6:12].hex(":")
+
+    @property
+    def type(self) -> int:
+        return int.from_bytes(self.data[12:14])
+
+
+def ethernet(
+    destination: str, source: str, ethertype: int, payload: bytes, vlan: int | None = None
+) -> bytes:
+    tag = b"" if vlan is None else struct.pack("!HH", VLAN, vlan)
+    header = _mac(destination) + _mac(source) + tag + struct.pack("!H", ethertype)
+    return (header + payload).ljust(60, b"\0")
+
+
+def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    addresses = _ip(source) + _ip(destination)
+    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0)
+    checksum = internet_checksum(header + addresses)
+    return header[:10] + struct.pack("!H", checksum) + addresses + payload
+
+
+def ipv6(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
+    header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 255)
+    return header + _ip(source) + _ip(destination) + payload
+
+
+def udp(source_port: int, destination_port: int, payload: bytes) -> bytes:
+    """Build a datagram without a checksum, which only IPv4 permits."""
+    return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
+
+
+def udp6(source: str, destination: str, payload: bytes, port: int = 9) -> bytes:
+    """Build an IPv6 packet with a datagram."""
+    bare = udp(port, port, payload)
+    checksum = l4_checksum(_ip(source) + _ip(destination), UDP, bare)
+    return ipv6(source, destination, UDP, bare[:6] + struct.pack("!H", checksum) + bare[8:])
+
+
+def arp_request(mac: str, sender: str, target: str) -> bytes:
+    head = struct.pack("!HHBBH", 1, IPV4, 6, 4, 1)
+    return head + _mac(mac) + _ip(sender) + bytes(6) + _ip(target)
+
+
+def neighbour_solicitation(source: str, destination: str, target: str) -> bytes:
+    bare = struct.pack("!BBHI", 135, 0, 0, 0) + _ip(target)
+    checksum = l4_checksum(_ip(source) + _ip(destination), ICMPV6, bare)
+    return ipv6(source, destination, ICMPV6, bare[:2] + struct.pack("!H", checksum) + bare[4:])
+
+
+def receive(sock: socket.socket, timeout_s: float) -> Frame | None:
+    """Give the next frame, or None if none comes in time."""
+    if not select.select([sock], [], [], timeout_s)[0]:
+        return None
+    data, ancillary, _, _ = sock.recvmsg(1 << 17, 256)
+    for level, kind, value in ancillary:
+        if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
+            status, _, _, _, _, tci, _ = struct.unpack("IIIHHHH", value[:20])
+            if status & _TP_STATUS_VLAN_VALID:
+                return Frame(data, tci & 0xFFF)
+    return Frame(data, None)
+
+
+def receive_until(sock: socket.socket, marker: bytes, timeout_s: float = 5) -> list[Frame]:
+    """Give the frames up to and with the one that contains `marker`."""
+    frames: list[Frame] = []
+    deadline_s = time.monotonic() + timeout_s
+    while frame := receive(sock, max(deadline_s - time.monotonic(), 0)):
+        frames.append(frame)
+        if marker in frame.data:
+            return frames
+    raise AssertionError(f"no frame with {marker!r} within {timeout_s} s, but {len(frames)} others")
+
+
+def receive_all(sock: socket.socket) -> list[Frame]:
+    """Give the frames that have arrived."""
+    frames: list[Frame] = []
+    while frame := receive(sock, 0):
+        frames.append(frame)
+    return frames
+
+
+def checksum_errors(frame: Frame) -> list[str]:
+    """Name the checksums of an IP packet that are wrong."""
+    packet = frame.data[14:]
+    if frame.type == IPV4:
+        header_bytes = 4 * (packet[0] & 15)
+        wrong = ["ipv4"] if internet_checksum(packet[:header_bytes]) else []
+        total_bytes = int.from_bytes(packet[2:4])
+        return wrong + _l4_errors(packet[12:20], packet[9], packet[header_bytes:total_bytes])
+    if frame.type == IPV6:
+        total_bytes = 40 + int.from_bytes(packet[4:6])
+        return _l4_errors(packet[8:40], packet[6], packet[40:total_bytes])
+    return []
+
+
+def _l4_errors(addresses: bytes, protocol: int, payload: bytes) -> list[str]:
+    if protocol not in (TCP, UDP, ICMPV6) or (protocol == UDP and payload[6:8] == b"\0\0"):
+        return []
+    return [f"l4 protocol {protocol}"] if l4_checksum(addresses, protocol, payload) else []
+
+
+def l4_checksum(addresses: bytes, protocol: int, payload: bytes) -> int:
+    """Sum the pseudo-header and the payload: 0 for one whose checksum is right."""
+    return internet_checksum(addresses + struct.pack("!II", len(payload), protocol) + payload)
+
+
+def internet_checksum(data: bytes) -> int:
+    total = int.from_bytes(data + b"\0" * (len(data) % 2)) % 0xFFFF
+    return (0xFFFF - total) % 0xFFFF
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _ip(text: str) -> bytes:
+    return ipaddress.ip_address(text).packed

@@ -1,0 +1,71 @@
+"""ping and iperf3 between network namespaces, and what they measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.smoke.netns import Netns
+
+DATA = os.urandom(4 << 20)
+DATA_HASH = hashlib.sha256(DATA).hexdigest()
+
+
+def ping(source: Netns, address: str, count: int = 3) -> int:
+    """Send `count` echo requests at an interval of 10 ms; give the number of replies."""
+    words = ("-n", "-q", "-c", str(count), "-i", "0.01", "-W", "2")
+    printed = source.run("ping", *words, address, check=False)
+    match = re.search(r"(\d+) received", printed)
+    assert match, printed
+    return int(match[1])
+
+
+def iperf3(source: Netns, sink: Netns, address: str, *options: str) -> dict[str, Any]:
+    """Send for one second; give iperf3's summary."""
+    words = ("iperf3", "--json", "--time", "1", "--connect-timeout", "3000")
+    with sink.running("iperf3", "--server", "--one-off", "--forceflush") as server:
+        assert server.stdout
+        for line in server.stdout:
+            if "Server listening" in line:
+                break
+        report = json.loads(source.run(*words, "--client", address, *options, check=False))
+    assert "error" not in report, report["error"]
+    summary: dict[str, Any] = report["end"]
+    return summary
+
+
+def received_bytes(summary: dict[str, Any]) -> int:
+    received: int = summary["sum_received"]["bytes"]
+    return received
+
+
+def send_data(source: Netns, sink: Netns, address: str) -> str:
+    """Send DATA by TCP and give the hash of what arrived."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = sink.inside(lambda: socket.create_server((address, 0), family=family))
+    client = source.inside(lambda: socket.socket(family))
+    digest = hashlib.sha256()
+
+    def receive() -> None:
+        accepted, _ = server.accept()
+        with accepted:
+            accepted.settimeout(10)
+            while chunk := accepted.recv(1 << 16):
+                digest.update(chunk)
+
+    with server, client:
+        for sock in (server, client):
+            sock.settimeout(10)
+        client.connect(server.getsockname()[:2])
+        receiver = threading.Thread(target=receive)
+        receiver.start()
+        client.sendall(DATA)
+        client.close()
+        receiver.join()
+    return digest.hexdigest()
