@@ -297,7 +297,7 @@ class Lab(Runtime):
     # --- pinging ----------------------------------------------------------------------------------
 
     def ping_matrix(
-        self, version: int = 4, timeout_s: float = 1.0, *, make_room: bool = False
+        self, version: int = 4, timeout_s: float = 3.0, *, make_room: bool = False
     ) -> Mesh:
         """Ping from every namespace to every address of one IP version on the same network.
 

@@ -19,6 +19,7 @@ _PAYLOAD: Final = bytes(range(48))
 _REQUEST: Final = {4: 8, 6: 128}
 _REPLY: Final = {4: 0, 6: 129}
 _SAMPLES: Final = 3
+_ATTEMPTS: Final = 5
 
 
 class Pinger:
@@ -45,7 +46,7 @@ class Pinger:
         for sock in self._sockets.values():
             sock.close()
 
-    def rtts_us(self, targets: Iterable[str], timeout_s: float = 1.0) -> dict[str, float | None]:
+    def rtts_us(self, targets: Iterable[str], timeout_s: float = 3.0) -> dict[str, float | None]:
         """Return for each address the best of a few round trips, or None if it never answers."""
         addresses = list(dict.fromkeys(targets))
         answering = self._sweep(addresses, timeout_s)
@@ -57,11 +58,14 @@ class Pinger:
         return rtts
 
     def _sweep(self, addresses: list[str], timeout_s: float) -> dict[str, float]:
-        """Send one request to each, again to the silent ones half-way; return RTTs in us."""
+        """Send one request to each, again and again to the silent ones; return RTTs in us.
+
+        A kernel whose link has just come up may not answer neighbour solicitations for a second.
+        """
         rtts: dict[str, float] = {}
-        for _ in range(2):
+        for _ in range(_ATTEMPTS):
             silent = [address for address in addresses if address not in rtts]
-            rtts |= self._round(silent, timeout_s / 2)
+            rtts |= self._round(silent, timeout_s / _ATTEMPTS)
         return rtts
 
     def _round(self, addresses: list[str], timeout_s: float) -> dict[str, float]:
