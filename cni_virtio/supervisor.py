@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cni_virtio import cores
 from cni_virtio.config import AgentConfig
 from cni_virtio.dataplane_process import DataplaneProcess, Starter, StartError, find
 from cni_virtio.hugepages import Hugepages
@@ -52,6 +53,7 @@ class Supervisor:
         self._restarts = 0
         self._last_error = ""
         self._page_note = ""
+        self._core_notes: list[str] = []
 
     def start(self) -> None:
         """Begin."""
@@ -80,11 +82,15 @@ class Supervisor:
 
     def messages(self) -> list[str]:
         """Return what is not as configured and works all the same."""
-        return [note for note in (self._page_note, self._differences()) if note]
+        return [note for note in (self._page_note, *self._core_notes, self._differences()) if note]
 
     def _run(self) -> None:
         attempt = 0
         process = find(self._config, self._client)
+        if process is None:
+            self._core_notes = cores.notes(self._config.dataplane.cores)
+        for note in self._core_notes:
+            log.warning("dataplane: %s", note)
         while not self._stopping.is_set():
             process = process or self._start_one()
             if process is not None:
