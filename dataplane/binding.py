@@ -146,7 +146,8 @@ class Engine:
         del self._networks[name]
 
     def port_add(self, spec: PortSpec, fds: Sequence[int]) -> None:
-        """Add a port and serve it. The fds are the engine's from here on, unless this raises.
+        """Add a port and serve it. `fds` are a tap's queues, the engine's from here on unless this
+        raises, or the namespace of the tap behind an ethdev.
 
         :raises EngineError: with the reason; nothing is left of the port then.
         """
@@ -155,6 +156,7 @@ class Engine:
         conf.name = self._text(spec.name, keep)
         conf.kind, conf.role = _KINDS[spec.kind], _ROLES[spec.role]
         conf.network = -1 if spec.network is None else self._network(spec.network)
+        conf.uplink = -1 if spec.uplink is None else self._port(spec.uplink)
         if spec.mac is not None:
             conf.has_mac, conf.mac = True, bytes.fromhex(spec.mac.replace(":", ""))
         conf.spoof_check, conf.mtu = spec.spoof_check, spec.mtu
@@ -167,6 +169,7 @@ class Engine:
             conf.vhost_connect = spec.vhost.mode == "server"
         if spec.ethdev is not None:
             conf.ethdev_devargs = self._text(spec.ethdev.devargs, keep)
+            conf.ethdev_netns_fd = fds[0] if fds else -1
             for name, flag in _CONFIGURABLE.items():
                 if spec.ethdev.offloads.get(name, True):
                     conf.ethdev_offloads |= flag

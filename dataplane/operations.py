@@ -161,7 +161,8 @@ class Operations:
             self._add_with_socket(spec)
         else:
             self._engine.port_add(spec, fds)
-            fds.clear()
+            if spec.kind == "tap":
+                fds.clear()  # the engine's now; of a namespace it needed a look only
         self._ports[spec.name] = spec
         log.info("port %s added: %s, %d queues", spec.name, spec.kind, spec.queues)
         return {}
@@ -169,11 +170,15 @@ class Operations:
     def _check_port(self, spec: PortSpec, fds: list[int]) -> None:
         if spec.network is not None:
             self._network_name(spec.network, "port.network")
-        wanted = spec.queues if spec.kind == "tap" else 0
-        if len(fds) != wanted:
+        if spec.uplink is not None and spec.uplink not in self._ports:
+            reason = f"port.uplink: there is no port {spec.uplink}"
+            raise WireError(Code.NOT_FOUND, reason, "port.uplink")
+        # A tap comes as its queues; an ethdev may come with the namespace that its tap is in.
+        takes = {"tap": (spec.queues,), "ethdev": (0, 1), "vhost": (0,)}[spec.kind]
+        if len(fds) not in takes:
             reason = (
-                f"port.queues: a {spec.kind} port of {spec.queues} queues takes {wanted} file"
-                f" descriptors, and {len(fds)} came"
+                f"port.queues: a {spec.kind} port of {spec.queues} queues takes"
+                f" {' or '.join(map(str, takes))} file descriptors, and {len(fds)} came"
             )
             raise WireError(Code.INVALID, reason, "port.queues")
         for other in self._ports.values():

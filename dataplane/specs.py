@@ -124,6 +124,8 @@ class EthdevSpec:
 class PortSpec:
     """A port. `mac` None means the device's own; `queue_size` 0 means the device's default.
 
+    `uplink` is, for the role exception, the port whose twin in the host's kernel this is.
+
     `ips` are plain addresses without prefix. `labels` mean nothing to the dataplane: it gives
     them back with the port.
     """
@@ -132,6 +134,7 @@ class PortSpec:
     kind: Kind
     role: Role
     network: str | None = None
+    uplink: str | None = None
     mac: str | None = None
     ips: tuple[str, ...] = ()
     spoof_check: bool = False
@@ -149,6 +152,7 @@ class PortSpec:
             "kind": self.kind,
             "role": self.role,
             "network": self.network,
+            "uplink": self.uplink,
             "mac": self.mac,
             "ips": list(self.ips),
             "spoof_check": self.spoof_check,
@@ -172,6 +176,7 @@ class PortSpec:
             kind=cast("Kind", left.take("kind", fields.choice("tap", "vhost", "ethdev"))),
             role=cast("Role", left.take("role", _role)),
             network=left.take_or("network", fields.optional(fields.name), None),
+            uplink=left.take_or("uplink", fields.optional(fields.name), None),
             mac=left.take_or("mac", fields.optional(fields.mac), None),
             ips=left.take_or("ips", fields.array(fields.ip, MAX_IPS), ()),
             spoof_check=left.take_or("spoof_check", fields.boolean, False),
@@ -220,10 +225,20 @@ def _check_whole(spec: PortSpec, path: str) -> None:
             raise WireError(Code.INVALID, reason, f"{path}.{kind}")
     if spec.kind == "tap" and spec.queues > MAX_FDS:
         raise refuse(f"{path}.queues", f"must be at most {MAX_FDS} for a tap", spec.queues)
-    if spec.role == "uplink" and spec.network is not None:
-        raise refuse(f"{path}.network", "must be null for an uplink", spec.network)
-    if spec.role in ("container", "host"):
-        for key, given in (("network", spec.network), ("mac", spec.mac)):
-            if given is None:
-                reason = f"{path}.{key}: is missing, and the port's role is {spec.role}"
-                raise WireError(Code.INVALID, reason, f"{path}.{key}")
+    in_network = spec.role in ("container", "host")
+    needed = {
+        "network": (spec.network, in_network),
+        "uplink": (spec.uplink, spec.role == "exception"),
+    }
+    for key, (given, wanted) in needed.items():
+        if given is not None and not wanted:
+            raise refuse(f"{path}.{key}", f"must be null for the role {spec.role}", given)
+        if given is None and wanted:
+            raise _missing(path, key, spec.role)
+    if spec.mac is None and spec.role != "uplink":
+        raise _missing(path, "mac", spec.role)
+
+
+def _missing(path: str, key: str, role: Role) -> WireError:
+    reason = f"{path}.{key}: is missing, and the port's role is {role}"
+    return WireError(Code.INVALID, reason, f"{path}.{key}")

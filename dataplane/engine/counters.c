@@ -23,6 +23,7 @@ static const char *const drop_names[CV_DROP_COUNT] = {
     [CV_DROP_NOT_READY] = "not_ready",
     [CV_DROP_TX_FULL] = "tx_full",
     [CV_DROP_RX_ERROR] = "rx_error",
+    [CV_DROP_RX_MISSED] = "rx_missed",
 };
 
 const char *cv_drop_name(int reason) {
@@ -30,7 +31,7 @@ const char *cv_drop_name(int reason) {
 }
 
 int cv_port_counters(int id, struct cv_port_counters *counters) {
-    const struct port *port = cv_port_get(id);
+    struct port *port = cv_port_get(id);
 
     if (port == NULL)
         return cv_fail(ENOENT, "there is no port %d", id);
@@ -53,6 +54,8 @@ int cv_port_counters(int id, struct cv_port_counters *counters) {
             counters->tx_bytes += lane->tx[q].bytes;
         }
     }
+    if (port->ops->device_drops != NULL)
+        port->ops->device_drops(port, counters->drops);
     return 0;
 }
 

@@ -22,6 +22,7 @@
 
 enum cv_kind { CV_KIND_ETHDEV, CV_KIND_VHOST, CV_KIND_TAP };
 
+/* An exception port is an uplink's twin in the host's kernel. */
 enum cv_role { CV_ROLE_CONTAINER, CV_ROLE_HOST, CV_ROLE_UPLINK, CV_ROLE_EXCEPTION };
 
 /* What a port's peer can take unfinished; the engine does the rest in software. */
@@ -47,7 +48,8 @@ enum cv_drop {
     CV_DROP_NO_MBUF,        /* packet buffers exhausted */
     CV_DROP_NOT_READY,      /* egress has no frontend, or its interface is down or gone */
     CV_DROP_TX_FULL,        /* egress did not take it */
-    CV_DROP_RX_ERROR,       /* the device reported it broken */
+    CV_DROP_RX_ERROR,       /* the device found it broken */
+    CV_DROP_RX_MISSED,      /* the device had no room for it: its rings were not emptied in time */
     CV_DROP_COUNT
 };
 
@@ -79,7 +81,8 @@ struct cv_port_conf {
     const char *name;
     enum cv_kind kind;
     enum cv_role role;
-    int32_t network; /* network id; -1 for uplinks */
+    int32_t network; /* network id; -1 for uplinks and exception ports */
+    int32_t uplink;  /* exception port: port id of its uplink; else -1 */
     bool has_mac;
     uint8_t mac[6];
     bool spoof_check;
@@ -93,6 +96,7 @@ struct cv_port_conf {
     bool vhost_connect;         /* vhost: the application made the socket, connect to it */
     const char *ethdev_devargs; /* ethdev: PCI address or "driver_name,key=value,…" */
     uint32_t ethdev_offloads;   /* ethdev: mask of enum cv_offload that may be used */
+    int ethdev_netns_fd;        /* ethdev: namespace of the tap behind it, or -1: our own */
 };
 
 struct cv_port_state {

@@ -81,8 +81,7 @@ int cv_network_add(const struct cv_network_conf *conf) {
 
 static bool has_ports(int id) {
     for (int i = 0; i < CV_MAX_PORTS; i++)
-        if (cv_ports[i] != NULL && cv_ports[i]->role != CV_ROLE_UPLINK &&
-            cv_ports[i]->network == id)
+        if (cv_ports[i] != NULL && !cv_is_trunk(cv_ports[i]) && cv_ports[i]->network == id)
             return true;
     return false;
 }
@@ -116,7 +115,7 @@ static uint32_t list_static(int id, struct cv_fdb_entry *entries, uint32_t max) 
         const struct port *port = cv_ports[i];
         uint64_t mac;
 
-        if (port == NULL || port->role == CV_ROLE_UPLINK || port->network != id)
+        if (port == NULL || cv_is_trunk(port) || port->network != id)
             continue;
         if (n < max) {
             mac = rte_cpu_to_le_64(port->mac);

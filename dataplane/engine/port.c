@@ -46,28 +46,45 @@ static const struct port_ops *ops_of(enum cv_kind kind) {
     return NULL;
 }
 
-static int check(const struct cv_port_conf *conf) {
-    if (conf->queues == 0 || conf->queues > CV_MAX_QUEUES)
-        return cv_fail(ERANGE, "%s: %u queues; 1 to %d are possible", conf->name, conf->queues,
-                       CV_MAX_QUEUES);
-    if (conf->role == CV_ROLE_UPLINK)
-        return 0;
+static int check_member(const struct cv_port_conf *conf) {
     if (conf->network < 0 || conf->network >= CV_MAX_NETWORKS || cv_networks[conf->network] == NULL)
         return cv_fail(ENOENT, "%s: its network is not there", conf->name);
-    if (!conf->has_mac || cv_mac_is_group(cv_mac(conf->mac)) || cv_mac(conf->mac) == 0)
-        return cv_fail(EINVAL, "%s: a unicast MAC address is needed", conf->name);
     if (conf->mtu > cv_networks[conf->network]->mtu)
         return cv_fail(ERANGE, "%s: MTU %u is over the %u of network %s", conf->name, conf->mtu,
                        cv_networks[conf->network]->mtu, cv_networks[conf->network]->name);
     for (int i = 0; i < CV_MAX_PORTS; i++) {
         const struct port *other = cv_ports[i];
 
-        if (other != NULL && other->role != CV_ROLE_UPLINK && other->network == conf->network &&
+        if (other != NULL && !cv_is_trunk(other) && other->network == conf->network &&
             other->mac == cv_mac(conf->mac))
             return cv_fail(EEXIST, "%s: %s has the same MAC address in network %s", conf->name,
                            other->name, cv_networks[conf->network]->name);
     }
     return 0;
+}
+
+static int check_twin(const struct cv_port_conf *conf) {
+    const struct port *uplink = cv_port_get(conf->uplink);
+    const struct port *twin;
+
+    if (uplink == NULL || uplink->role != CV_ROLE_UPLINK)
+        return cv_fail(ENOENT, "%s: its uplink is not there", conf->name);
+    twin = atomic_load(&uplink->peer);
+    if (twin != NULL)
+        return cv_fail(EEXIST, "%s: %s has the twin %s already", conf->name, uplink->name,
+                       twin->name);
+    return 0;
+}
+
+static int check(const struct cv_port_conf *conf) {
+    if (conf->queues == 0 || conf->queues > CV_MAX_QUEUES)
+        return cv_fail(ERANGE, "%s: %u queues; 1 to %d are possible", conf->name, conf->queues,
+                       CV_MAX_QUEUES);
+    if (conf->role == CV_ROLE_UPLINK)
+        return 0;
+    if (!conf->has_mac || cv_mac_is_group(cv_mac(conf->mac)) || cv_mac(conf->mac) == 0)
+        return cv_fail(EINVAL, "%s: a unicast MAC address is needed", conf->name);
+    return conf->role == CV_ROLE_EXCEPTION ? check_twin(conf) : check_member(conf);
 }
 
 static int free_slot(void) {
@@ -87,7 +104,8 @@ static void free_port(struct port *port) {
     for (int i = 0; i < cv_n_workers; i++)
         rte_free(port->lanes[i]);
     rte_free(port->rx);
-    free((void *)port->vlans);
+    if (port->role == CV_ROLE_UPLINK)
+        free((void *)port->vlans);
     cv_sources_free(&port->sources);
     rte_free(port);
 }
@@ -150,8 +168,12 @@ static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
     port->spoof_check = conf->spoof_check;
     port->tx_by_worker = conf->role == CV_ROLE_UPLINK;
     port->max_frame_bytes = conf->mtu + RTE_ETHER_HDR_LEN;
-    if (conf->role == CV_ROLE_UPLINK)
+    if (cv_is_trunk(port))
         port->max_frame_bytes += RTE_VLAN_HLEN;
+    if (conf->role == CV_ROLE_EXCEPTION) {
+        atomic_store(&port->peer, cv_port_get(conf->uplink));
+        port->vlans = cv_port_get(conf->uplink)->vlans;
+    }
     port->rx = rte_zmalloc("rx", port->queues * sizeof(*port->rx), RTE_CACHE_LINE_SIZE);
     if (port->rx == NULL || !allocate_lanes(port) ||
         cv_sources_init(&port->sources, port->mac, conf->ips, conf->n_ips) < 0 ||
@@ -181,18 +203,22 @@ int cv_port_add(const struct cv_port_conf *conf) {
         return ret;
     }
     set_slot(id, port);
+    if (port->role == CV_ROLE_EXCEPTION)
+        atomic_store(&atomic_load(&port->peer)->peer, port);
     ret = cv_table_publish(true);
     if (ret < 0) {
         /* Workers may know it from a table that was published in between: it is empty for them. */
         set_slot(id, NULL);
         cv_port_set_ready(port, 0, 0);
+        if (port->role == CV_ROLE_EXCEPTION)
+            atomic_store(&atomic_load(&port->peer)->peer, NULL);
         return ret;
     }
     return id;
 }
 
 int cv_port_del(int id) {
-    struct port *port = cv_port_get(id);
+    struct port *port = cv_port_get(id), *peer;
     int ret;
 
     if (port == NULL)
@@ -201,10 +227,17 @@ int cv_port_del(int id) {
         if (cv_networks[i] != NULL && cv_networks[i]->uplink == port)
             return cv_fail(EBUSY, "%s is the uplink of network %s", port->name,
                            cv_networks[i]->name);
+    peer = atomic_load(&port->peer);
+    if (port->role == CV_ROLE_UPLINK && peer != NULL)
+        return cv_fail(EBUSY, "%s still has the twin %s", port->name, peer->name);
+    if (peer != NULL)
+        atomic_store(&peer->peer, NULL);
     set_slot(id, NULL);
     ret = cv_table_publish(true);
     if (ret < 0) {
         set_slot(id, port);
+        if (peer != NULL)
+            atomic_store(&peer->peer, port);
         return ret;
     }
     port->ops->close(port);

@@ -42,6 +42,9 @@ struct port_ops {
     /* Takes arm's request back before the queue is polled again; ends arm's fd. */
     void (*disarm)(struct port *port, uint16_t queue, int fd);
 
+    /* Adds what the device itself has dropped. May be NULL. */
+    void (*device_drops)(struct port *port, uint64_t *drops);
+
     /* Fills in what only the kind knows; the rest is set before. */
     void (*state)(struct port *port, struct cv_port_state *state);
 };
@@ -94,7 +97,7 @@ struct port {
     _Atomic uint32_t offloads; /* enum cv_offload */
     uint32_t max_frame_bytes;  /* without a VLAN tag */
     uint16_t id;
-    uint16_t network;      /* meaningless for uplinks */
+    uint16_t network;      /* meaningless for trunks */
     _Atomic uint16_t n_tx; /* queues to spread transmission over */
     bool spoof_check;
     bool tx_by_worker; /* queue by worker, not by flow */
@@ -102,7 +105,8 @@ struct port {
     struct sources sources;
     void *device; /* the kind's own */
     struct rx_queue *rx;
-    _Atomic(uint16_t) *vlans; /* uplinks: network id by tag; CV_NO_NETWORK where none */
+    _Atomic(uint16_t) *vlans;    /* trunks: network id by tag; CV_NO_NETWORK where none */
+    _Atomic(struct port *) peer; /* trunks: an uplink's twin, a twin's uplink */
     struct lane *lanes[CV_MAX_WORKERS];
 
     /* control thread */
@@ -124,6 +128,11 @@ void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx);
 
 /* The port of an id, or NULL. Control thread. */
 struct port *cv_port_get(int id);
+
+/* Uplinks and their twins carry every VLAN. */
+static inline bool cv_is_trunk(const struct port *port) {
+    return port->role == CV_ROLE_UPLINK || port->role == CV_ROLE_EXCEPTION;
+}
 
 /* Counts and frees one packet. */
 static inline void cv_drop(struct lane *lane, enum cv_drop reason, struct rte_mbuf *packet) {

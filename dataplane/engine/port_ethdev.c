@@ -4,11 +4,12 @@
  * rte_eal_hotplug_add.
  */
 #include <errno.h>
-#include <rte_bus.h>
+#include <pthread.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_spinlock.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,25 +38,67 @@ struct ethdev {
     rte_spinlock_t tx_locks[CV_MAX_QUEUES];
 };
 
-/* "0000:3b:00.0" is on the PCI bus, "driver_name,key=value" on the vdev bus. */
-static int plug(struct ethdev *device, const struct cv_port_conf *conf) {
-    const char *devargs = conf->ethdev_devargs, *comma = strchrnul(devargs, ',');
-    const char *arguments = *comma == ',' ? comma + 1 : "";
-    unsigned int pci[4];
-    int ret;
+/* What a thread needs to plug a device while it is in another network namespace. */
+struct plugging {
+    const struct ethdev *device;
+    const char *arguments;
+    int netns_fd;
+    int result;
+};
 
-    snprintf(device->name, sizeof(device->name), "%.*s", (int)(comma - devargs), devargs);
+/* virtio-user opens its tap in the namespace of the thread that plugs it; the thread ends there. */
+static void *plug_in_namespace(void *argument) {
+    struct plugging *plugging = argument;
+
+    if (setns(plugging->netns_fd, CLONE_NEWNET) < 0)
+        plugging->result = -errno;
+    else
+        plugging->result =
+            rte_eal_hotplug_add(plugging->device->bus, plugging->device->name, plugging->arguments);
+    return NULL;
+}
+
+static int hotplug(const struct ethdev *device, const char *arguments, int netns_fd) {
+    struct plugging plugging = {.device = device, .arguments = arguments, .netns_fd = netns_fd};
+    pthread_t thread;
+    int error;
+
+    if (netns_fd < 0)
+        return rte_eal_hotplug_add(device->bus, device->name, arguments);
+    error = pthread_create(&thread, NULL, plug_in_namespace, &plugging);
+    if (error != 0)
+        return -error;
+    pthread_join(thread, NULL);
+    return plugging.result;
+}
+
+/* "0000:3b:00.0" is on the PCI bus, "driver_name,key=value" on the vdev bus. */
+static void name_device(struct ethdev *device, const char *devargs) {
+    unsigned int pci[4];
+
+    snprintf(device->name, sizeof(device->name), "%.*s", (int)strcspn(devargs, ","), devargs);
     snprintf(device->bus, sizeof(device->bus), "%s",
              sscanf(devargs, "%x:%x:%x.%x", &pci[0], &pci[1], &pci[2], &pci[3]) == 4 ? "pci"
                                                                                      : "vdev");
-    ret = rte_eal_hotplug_add(device->bus, device->name, arguments);
+}
+
+static int plug(struct ethdev *device, const struct cv_port_conf *conf) {
+    const char *comma = strchr(conf->ethdev_devargs, ',');
+    int ret;
+
+    name_device(device, conf->ethdev_devargs);
+    /* EAL has opened the PCI devices that it was allowed to, and keeps them when they are closed.
+     */
+    if (rte_eth_dev_get_port_by_name(device->name, &device->id) == 0)
+        return 0;
+    ret = hotplug(device, comma == NULL ? "" : comma + 1, conf->ethdev_netns_fd);
     /* Drivers say why in DPDK's log only: what comes back is -1, or EFAULT for an unknown driver.
      */
     if (ret < 0)
         return cv_fail(ENODEV,
                        "%s: DPDK cannot open %s: no such driver, interface or device, or no "
                        "permission (its own words are in the log)",
-                       conf->name, devargs);
+                       conf->name, conf->ethdev_devargs);
     ret = rte_eth_dev_get_port_by_name(device->name, &device->id);
     if (ret == 0)
         return 0;
@@ -169,7 +212,7 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
         return cv_fail(-ret, "%s: %s cannot be configured with %u queues: %s", conf->name,
                        device->name, conf->queues, strerror(-ret));
     device->n_tx = conf->queues;
-    device->shared_tx = device->n_tx < cv_n_workers || !port->tx_by_worker;
+    device->shared_tx = cv_n_workers > 1 && (device->n_tx < cv_n_workers || !port->tx_by_worker);
     device->tx_offloads = eth.txmode.offloads;
     device->multi_segment = eth.txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     atomic_store(&port->offloads,
@@ -321,6 +364,17 @@ static void ethdev_disarm(struct port *port, uint16_t queue, int fd) {
     (void)fd;
 }
 
+static void ethdev_device_drops(struct port *port, uint64_t *drops) {
+    const struct ethdev *device = port->device;
+    struct rte_eth_stats stats;
+
+    if (rte_eth_stats_get(device->id, &stats) != 0)
+        return;
+    drops[CV_DROP_RX_ERROR] += stats.ierrors;
+    drops[CV_DROP_RX_MISSED] += stats.imissed;
+    drops[CV_DROP_NO_MBUF] += stats.rx_nombuf;
+}
+
 static void ethdev_state(struct port *port, struct cv_port_state *state) {
     const struct ethdev *device = port->device;
     struct rte_eth_dev_info info;
@@ -342,5 +396,6 @@ const struct port_ops cv_ethdev_ops = {
     .tx = ethdev_tx,
     .arm = ethdev_arm,
     .disarm = ethdev_disarm,
+    .device_drops = ethdev_device_drops,
     .state = ethdev_state,
 };

@@ -32,26 +32,24 @@ static void free_table(struct table *table) {
     free(table);
 }
 
-static bool is_member(const struct port *port) {
-    return port->role != CV_ROLE_UPLINK;
-}
-
 /* Arrays of the right size; counted first, so that filling them cannot fail. */
 static int allocate(struct table *table) {
-    uint32_t members[CV_MAX_NETWORKS] = {0}, queues[CV_MAX_WORKERS] = {0}, n_ports = 0;
+    uint32_t members[CV_MAX_NETWORKS] = {0}, queues[CV_MAX_WORKERS] = {0}, n_addresses = 0;
 
     for (int i = 0; i < CV_MAX_PORTS; i++) {
         const struct port *port = cv_ports[i];
 
         if (port == NULL)
             continue;
-        n_ports++;
-        if (is_member(port))
+        n_addresses++;
+        if (!cv_is_trunk(port))
             members[port->network]++;
         for (uint16_t q = 0; q < port->queues; q++)
             queues[port->rx[q].worker]++;
     }
-    table->fdb = cv_fdb_new(n_ports);
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        n_addresses += cv_networks[i] != NULL; /* the twin's, in each */
+    table->fdb = cv_fdb_new(n_addresses);
     if (table->fdb == NULL)
         return -ENOMEM;
     for (int i = 0; i < CV_MAX_NETWORKS; i++) {
@@ -72,7 +70,7 @@ static int allocate(struct table *table) {
 static void fill_port(struct table *table, struct port *port) {
     uint16_t n_rx = atomic_load(&port->n_rx);
 
-    if (is_member(port)) {
+    if (!cv_is_trunk(port)) {
         struct network_view *network = &table->networks[port->network];
 
         cv_fdb_insert(table->fdb, cv_fdb_key(port->network, port->mac), port);
@@ -87,6 +85,20 @@ static void fill_port(struct table *table, struct port *port) {
     }
 }
 
+static void fill_network(struct table *table, int id) {
+    const struct network *network = cv_networks[id];
+    struct network_view *view = &table->networks[id];
+
+    view->uplink = network->uplink;
+    view->vlan = network->vlan;
+    view->learned = network->learned;
+    if (network->uplink == NULL)
+        return;
+    view->twin = atomic_load(&network->uplink->peer);
+    if (view->twin != NULL)
+        cv_fdb_insert(table->fdb, cv_fdb_key(id, view->twin->mac), view->twin);
+}
+
 static struct table *build(void) {
     struct table *table = calloc(1, sizeof(*table));
 
@@ -96,15 +108,9 @@ static struct table *build(void) {
         free_table(table);
         return NULL;
     }
-    for (int i = 0; i < CV_MAX_NETWORKS; i++) {
-        const struct network *network = cv_networks[i];
-
-        if (network == NULL)
-            continue;
-        table->networks[i].uplink = network->uplink;
-        table->networks[i].vlan = network->vlan;
-        table->networks[i].learned = network->learned;
-    }
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (cv_networks[i] != NULL)
+            fill_network(table, i);
     for (int i = 0; i < CV_MAX_PORTS; i++)
         if (cv_ports[i] != NULL)
             fill_port(table, cv_ports[i]);

@@ -19,9 +19,10 @@ struct port;
 
 struct network_view {
     struct port *uplink; /* NULL: local to this node */
+    struct port *twin;   /* of the uplink, or NULL */
     struct learned *learned;
     uint16_t vlan;
-    uint16_t n_members; /* ready ports but the uplink */
+    uint16_t n_members; /* ready ports but the trunks */
     struct port **members;
 };
 

@@ -65,8 +65,7 @@ GOOD_PORTS: list[tuple[dict[str, Any], str, object]] = [
     (tap(name="a"), "name", "a"),
     (tap(name="é" * 127), "name", "é" * 127),
     (tap(mac="0A:BC:DE:F0:12:34"), "mac", "0a:bc:de:f0:12:34"),
-    (tap(role="exception", network=None, mac=None), "network", None),
-    (tap(role="exception", mac=None), "mac", None),
+    (tap(role="exception", network=None, uplink="uplink:a"), "uplink", "uplink:a"),
     (tap(role="host"), "role", "host"),
     (tap(ips=["10.0.0.1", "FD00:0::1"]), "ips", ("10.0.0.1", "fd00::1")),
     (tap(ips=[]), "ips", ()),
@@ -169,6 +168,10 @@ BAD_PORTS: list[tuple[object, str, str]] = [
     (vhost(uid=-1), "port.vhost.uid", "-1"),
     (vhost(gid=2**32 - 1), "port.vhost.gid", "4294967295"),
     (vhost(owner="x"), "port.vhost.owner", "unknown key"),
+    (tap(role="exception", network=None), "port.uplink", "is missing"),
+    (tap(role="exception", uplink="uplink:a"), "port.network", "must be null"),
+    (tap(role="exception", network=None, uplink="u", mac=None), "port.mac", "is missing"),
+    (tap(uplink="uplink:a"), "port.uplink", "must be null"),
     (tap(kind="ethdev"), "port.ethdev", "is missing"),
     (ethdev(devargs=""), "port.ethdev.devargs", "1 to 1024"),
     (ethdev(devargs="a b"), "port.ethdev.devargs", "whitespace"),
@@ -273,13 +276,13 @@ ethdevs = st.builds(
 def port_specs(draw: st.DrawFn) -> PortSpec:
     kind: specs.Kind = draw(st.sampled_from(get_args(specs.Kind)))
     role: specs.Role = draw(st.sampled_from(get_args(specs.Role)))
-    required = role in ("container", "host")
     return PortSpec(
         name=draw(good_names),
         kind=kind,
         role=role,
-        network=None if role == "uplink" else draw(good_names),
-        mac=draw(macs if required else st.none() | macs),
+        network=draw(good_names) if role in ("container", "host") else None,
+        uplink=draw(good_names) if role == "exception" else None,
+        mac=draw(st.none() | macs if role == "uplink" else macs),
         ips=tuple(draw(st.lists(ips.map(str), max_size=4, unique=True))),
         spoof_check=draw(st.booleans()),
         mtu=draw(st.integers(68, 65521)),

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "forward.h"
+
+#include <rte_ether.h>
+
+#include "pools.h"
+
+void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
+                       struct rte_mbuf *packet) {
+    struct rte_mbuf *own = packet;
+
+    if (rte_mbuf_refcnt_read(packet) > 1 || !RTE_MBUF_DIRECT(packet)) {
+        own = rte_pktmbuf_copy(packet, cv_std_pool, 0, UINT32_MAX);
+        rte_pktmbuf_free(packet);
+    }
+    if (own == NULL) {
+        burst->lane->drops[CV_DROP_NO_MBUF]++;
+        return;
+    }
+    own->vlan_tci = tci;
+    if (rte_vlan_insert(&own) != 0)
+        cv_drop(burst->lane, CV_DROP_NO_MBUF, own);
+    else
+        cv_transmit(burst->worker, out, own);
+}
+
+void cv_forward_to_members(struct burst *burst, const struct network_view *network,
+                           struct rte_mbuf *packet) {
+    for (uint16_t i = 0; i < network->n_members; i++)
+        if (network->members[i] != burst->in)
+            cv_transmit(burst->worker, network->members[i], cv_share(packet));
+}
+
+bool cv_forward_make_shareable(struct burst *burst, struct rte_mbuf *packet) {
+    if (packet->ol_flags & RTE_MBUF_F_TX_TCP_SEG) {
+        cv_drop(burst->lane, CV_DROP_BAD_OFFLOAD, packet);
+        return false;
+    }
+    if (packet->ol_flags & CV_UNFINISHED)
+        cv_offload_finish_checksum(packet);
+    return true;
+}
