@@ -90,6 +90,17 @@ class Container(Port):
 
 
 @dataclass(frozen=True)
+class Twin(Container):
+    """The host's interface beside an uplink, in a netns that plays the host's kernel."""
+
+    uplink_mac: str = ""
+
+    @property
+    def mac(self) -> str:
+        return self.uplink_mac
+
+
+@dataclass(frozen=True)
 class Application(Port):
     """A vhost-user socket."""
 

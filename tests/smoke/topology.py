@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dataplane.specs import EthdevSpec, Mode, NetworkSpec, PortSpec, VhostSpec
 from tests.smoke.netns import Netns, netns
-from tests.smoke.ports import Application, Container, Port, switch_offloads, wait_until
+from tests.smoke.ports import Application, Container, Port, Twin, switch_offloads, wait_until
 from tests.smoke.taps import open_tap
 from tests.unit.dataplane_process import Dataplane, running, short_directory
 
@@ -125,6 +125,23 @@ class Lab:
         outside.set_up()
         wait_until(lambda: outside.state()["link_up"], "the uplink's carrier")
         return outside
+
+    def twin(self, uplink: Port, number: int) -> Twin:
+        """Make the twin of an uplink."""
+        space = self.stack.enter_context(netns())
+        name = uplink.name.replace("uplink:", "exception:")
+        mac = str(uplink.state()["mac"])
+        twin = Twin(self.control, name, number, space, mac)
+        self.stack.callback(twin.delete)
+        spec = PortSpec(name, "tap", "exception", uplink=uplink.name, mac=mac)
+        fds = open_tap(space, "eth0", 1)
+        try:
+            self.control.port_add(spec, fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+        twin.set_up()
+        return twin
 
     def joined_uplinks(self, driver: Driver) -> tuple[Port, Port]:
         """Make a wire whose both ends are uplinks."""
