@@ -10,6 +10,9 @@ readonly checksums='
 27a3bb1f57e02eb68c7c0a6f8bbf9fb74ec198c5aab74ed602da5b71c492a476  dpdk_22.11.11.orig.tar.xz
 e56866e585bd83c3095c178d10669f4ff12360a09f69e7bd6bd32d079f4f1451  dpdk_22.11.11-0+deb12u1.debian.tar.xz'
 
+patch=$(dirname "$(readlink -f "$0")")/dpdk.patch
+readonly patch
+
 drivers=(
     bus/pci bus/vdev mempool/ring
     net/virtio net/vhost net/af_packet net/af_xdp net/tap net/null net/ring net/pcap
@@ -35,8 +38,9 @@ cpu_class() {
     echo x86-64-v3
 }
 
-# configure SOURCE PREFIX: everything in this function is part of the cache's key.
+# configure SOURCE PREFIX: everything in this function, and the patch, is part of the cache's key.
 configure() {
+    patch --quiet --directory="$1" --strip=1 --fuzz=0 < "$patch" || return 1
     # Each virtqueue takes two memzones: Debian's 2560 do not last for 512 ports.
     sed -i 's/^#define RTE_MAX_MEMZONE 2560$/#define RTE_MAX_MEMZONE 16384/' "$1/config/rte_config.h" &&
         grep -x '#define RTE_MAX_MEMZONE 16384' "$1/config/rte_config.h" || return 1
@@ -170,7 +174,7 @@ main() {
     cache="${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/cni-virtio"
     log="$cache/dpdk.log"
     cpu=$(cpu_class)
-    key=$({ declare -f configure; declare -p drivers unused_libs; echo "$cpu"; } | sha256sum | cut -c1-12)
+    key=$({ declare -f configure; declare -p drivers unused_libs; cat "$patch"; echo "$cpu"; } | sha256sum | cut -c1-12)
     mkdir -p "$cache"
     if ! cached; then
         exec 9> "$cache/.lock"

@@ -134,7 +134,6 @@ class PortSpec:
     kind: Kind
     role: Role
     network: str | None = None
-    uplink: str | None = None
     mac: str | None = None
     ips: tuple[str, ...] = ()
     spoof_check: bool = False
@@ -144,6 +143,7 @@ class PortSpec:
     labels: dict[str, str] = field(default_factory=dict)
     vhost: VhostSpec | None = None
     ethdev: EthdevSpec | None = None
+    uplink: str | None = None
 
     def to_json(self) -> JsonObject:
         """Give the JSON object."""
