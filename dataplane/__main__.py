@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataplane import __version__, unix_socket
+from dataplane import __version__, logs, unix_socket
 from dataplane.options import OptionError, Options, parse
 from dataplane.stop import SIGNALS, Stop
 from dataplane.wire import WireError
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         options = parse(given)
-        _log_to_stderr(options.log_level)
+        logs.to_stderr(options.log_level, "%(name)s")
         with ExitStack() as stack:
             return _run(options, stack)
     except (OptionError, StartError) as e:
@@ -132,19 +132,6 @@ def _unlink_ours(path: str, inode: int) -> None:
     with suppress(OSError):
         if Path(path).lstat().st_ino == inode:
             Path(path).unlink()
-
-
-def _log_to_stderr(level: str) -> None:
-    # journald puts its own time on every line.
-    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03d "
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format=f"{time_field}%(levelname)s %(name)s: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    # A log that nobody reads any more (the agent is being replaced) is no reason to complain.
-    logging.raiseExceptions = False
 
 
 def _ready_fd_in(arguments: list[str]) -> int | None:

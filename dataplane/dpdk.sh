@@ -149,7 +149,7 @@ build() {
     : > "$log"
     fetch_sources
     prefix="$cache/dpdk-$chosen-$key"
-    run configure "$work/src/tree" "$prefix"
+    TMPDIR="$work" run configure "$work/src/tree" "$prefix" # one of DPDK's scripts leaves a file there
     compile "$work/src/tree"
     # The archives are linked; shared twins would only make it possible to link the wrong one.
     find "$work/install$prefix" -name '*.so*' -delete

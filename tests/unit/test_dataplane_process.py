@@ -69,6 +69,8 @@ def test_outlives_the_reader_of_its_log(socket_dir: Path) -> None:
     process = subprocess.Popen(
         command(str(socket_dir / "d.sock"), "--ready-fd", str(write_fd), "--log-level", "debug"),
         cwd=ROOT,
+        # Set, it would hide a buffer that cannot be flushed at exit.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
         pass_fds=[write_fd],
         stderr=subprocess.PIPE,
     )
