@@ -66,7 +66,8 @@ static struct port *find_station(struct burst *burst, struct port *peer, uint16_
         return peer;
     if (network_id != CV_NO_NETWORK)
         out = cv_look_up(burst, cv_fdb_key(network_id, destination));
-    return out == NULL && !from_wire ? peer : out;
+    /* Even what has the twin's own address: it is what the host sends. */
+    return !from_wire && (out == NULL || out == burst->in) ? peer : out;
 }
 
 static void learn(struct burst *burst, uint16_t network_id, const struct rte_mbuf *packet) {

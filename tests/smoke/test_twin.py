@@ -109,6 +109,12 @@ def test_unicast_of_others_stays_away_from_the_host(shared: Shared) -> None:
     assert seen(container, [twin], marked(outside.mac, container.mac)) == [[]]
 
 
+def test_what_the_host_sends_back_unchanged_leaves(shared: Shared) -> None:
+    """As a forwarder on the twin does, whose frames have the twin's address on them."""
+    outside, twin = shared.outside, shared.twin
+    assert [len(f) for f in seen(twin, [outside], marked(twin.mac, outside.mac))] == [1]
+
+
 def test_the_host_has_every_tag(shared: Shared) -> None:
     outside, twin, tagged = shared.outside, shared.twin, shared.tagged
     for tag in (TAG, 777):
