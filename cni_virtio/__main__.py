@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from cni_virtio.config import AgentConfig, ConfigError, load
+from dataplane import logs
 
 DEFAULT_CONFIG: Final = Path("/etc/cni-virtio/agent.yaml")
 EXIT_BAD_CONFIG: Final = 2
@@ -25,11 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(sys.argv[1:] if arguments is None else arguments)
     try:
         config = load(options.config or _default_config())
-        _refuse_what_is_to_come(config)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return EXIT_BAD_CONFIG
-    _log_to_stderr(config.agent.log_level)
+    logs.to_stderr(config.agent.log_level, "agent")
     for message in config.messages:
         log.warning("%s", message)
     return _run(config, keep_dataplane=options.keep_dataplane)
@@ -51,17 +51,6 @@ def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     log.info("stopping")
     agent.stop(keep_dataplane=keep_dataplane)
     return 0
-
-
-def _refuse_what_is_to_come(config: AgentConfig) -> None:
-    """Refuse what the file may say and this version does not do. Raises ConfigError."""
-    if config.dataplane.backend == "vhost-net":
-        reason = "'vhost-net' is not available in this version; use 'tap' or 'auto'"
-        raise ConfigError(f"{config.file}: dataplane.backend: {reason}")
-    for number, uplink in enumerate(config.uplinks):
-        if uplink.exception is not None:
-            reason = "the kernel's twin of an uplink is not available in this version; remove it"
-            raise ConfigError(f"{config.file}: uplinks[{number}].exception: {reason}")
 
 
 def _catch_signals() -> int:
@@ -96,19 +85,6 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 def _default_config() -> Path:
     return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else Path(os.devnull)
-
-
-def _log_to_stderr(level: str) -> None:
-    # journald puts its own time on every line.
-    time_field = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s.%(msecs)03d "
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=level.upper(),
-        format=f"{time_field}%(levelname)s agent: %(message)s",
-        datefmt="%Y-%m-%dT%H:%M:%S",
-    )
-    # A log that nobody reads any more is no reason to fail.
-    logging.raiseExceptions = False
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from cni_virtio.dataplane_process import DataplaneProcess
 from cni_virtio.framing import CNI_MAGIC, Frame, FrameError, Reply
 from cni_virtio.gateway import Gateways
 from cni_virtio.hugepages import Hugepages
+from cni_virtio.link_follow import LinkFollower
 from cni_virtio.listener import Handlers, Listener, ListenError
 from cni_virtio.netconf import NetConf
 from cni_virtio.netconf import parse as parse_netconf
@@ -29,11 +30,12 @@ from cni_virtio.operations import Operations, OperatorError
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
 from cni_virtio.state import Attachment, Key, StateDir, StateError
 from cni_virtio.supervisor import Callbacks, Supervisor
-from cni_virtio.uplinks import set_up_devices
+from cni_virtio.twins import Twins
+from cni_virtio.uplinks import Shortcomings, set_up_devices
 from cni_virtio.verbs import Verbs, reply_version
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
-from dataplane.wire import PortSpec
+from dataplane.wire import JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,9 @@ class Agent:
         wanted = Wanted(config)
         gateways = Gateways()
         self._client = DataplaneClient(str(config.dataplane.socket))
-        converger = Converger(self._client, wanted, self._open_port)
+        converger = Converger(self._client, wanted, self._open_port, self._uplink_seen)
         self._node = Node(config, state, wanted, gateways, converger)
+        self._twins = Twins(config.agent.state_dir)
         self._verbs = Verbs(self._node)
         self._supervisor = Supervisor(
             config,
@@ -61,14 +64,17 @@ class Agent:
             Hugepages(config.agent.state_dir),
             Callbacks(online=self._online, offline=converger.offline),
         )
-        self._notes = list(config.messages)
-        self._operations = Operations(self._node, self._supervisor, self._client, self._notes)
+        self._device_notes: list[str] = []
+        self._shortcomings = Shortcomings()
+        self._operations = Operations(self._node, self._supervisor, self._client, self._messages)
         self._first_contact = True
         self._dropped: set[Key] = set()
         self._stopping = threading.Event()
-        self._keeper = threading.Thread(
-            target=converger.run, args=(self._stopping,), name="converger"
-        )
+        follower = LinkFollower(config.uplinks, converger.known_port)
+        self._keepers = [
+            threading.Thread(target=each.run, args=(self._stopping,), name=name)
+            for name, each in (("converger", converger), ("links", follower))
+        ]
         handlers = Handlers(self._serve, self._unreadable, self._busy)
         self._listener = Listener(config.agent.socket, handlers)
 
@@ -76,7 +82,8 @@ class Agent:
         """Take up what is on record, get a dataplane, and serve."""
         self._load_state()
         self._supervisor.start()
-        self._keeper.start()
+        for keeper in self._keepers:
+            keeper.start()
         self._listener.start()
         # What is here by now stays; a full collection that walks over it costs an ADD 20 ms.
         gc.collect()
@@ -88,7 +95,8 @@ class Agent:
         self._listener.close()
         self._stopping.set()
         self._node.converger.wake()
-        self._keeper.join()
+        for keeper in self._keepers:
+            keeper.join()
         self._supervisor.stop(keep=keep_dataplane)
         self._client.close()
         with contextlib.suppress(OSError):
@@ -117,14 +125,14 @@ class Agent:
             log.warning("%s/%s: %s", *attachment.key, error)
 
     def _online(self, process: DataplaneProcess) -> None:
-        notes = set_up_devices(self._config.uplinks)
-        for note in notes:
+        self._device_notes = set_up_devices(self._config.uplinks)
+        for note in self._device_notes:
             log.warning("%s", note)
-        self._notes[:] = [*self._config.messages, *notes]
         if self._first_contact and process.adopted:
             self._adopt()
         self._first_contact = False
         self._node.converger.online()
+        self._twins.prune(self._config.uplinks)
 
     def _adopt(self) -> None:
         """Take up the containers of a running dataplane that are on no record, if they live."""
@@ -156,12 +164,28 @@ class Agent:
         wanted = self._node.wanted
         if spec.role == "host":
             assert spec.network is not None
-            assert spec.mac is not None
             mtu = wanted.gateway_mtu(spec.network)
-            addresses = wanted.gateway_addresses(spec.network)
-            return self._node.gateways.open(spec.network, spec.mac, mtu, addresses)
+            return self._node.gateways.open(spec, mtu, wanted.gateway_addresses(spec.network))
+        if spec.role == "exception":
+            return self._open_twin(spec)
         attachment = wanted.by_port(spec.name)
-        return interfaces.reopen(attachment) if attachment is not None else []
+        if attachment is None:
+            return []
+        return interfaces.reopen(attachment, vhost_net=spec.kind == "ethdev")
+
+    def _open_twin(self, spec: PortSpec) -> list[int]:
+        for uplink in self._config.uplinks:
+            if uplink.exception and spec.uplink == ports.uplink_port_name(uplink.name):
+                return self._twins.open(spec, uplink.exception.name, uplink.target)
+        return []
+
+    def _uplink_seen(self, spec: PortSpec, state: JsonObject) -> None:
+        self._node.wanted.learn_uplink(spec, str(state.get("mac") or ""))
+        self._shortcomings.see(spec, state)
+
+    def _messages(self) -> list[str]:
+        """Say what is not as configured and works all the same."""
+        return [*self._config.messages, *self._device_notes, *self._shortcomings.messages()]
 
     # --- requests ---------------------------------------------------------------------------------
 

@@ -16,7 +16,13 @@ from cni_virtio.gateway import Gateways
 from cni_virtio.interfaces import Interface, interface_of
 from cni_virtio.meanwhile import Meanwhile
 from cni_virtio.netconf import NetConf
-from cni_virtio.ports import gateway_ifname, gateway_mac, gateway_port_name, pod_port_name
+from cni_virtio.ports import (
+    container_port,
+    gateway_ifname,
+    gateway_mac,
+    gateway_port_name,
+    pod_port_name,
+)
 from cni_virtio.spec import CniError, Code, Request, Result
 from cni_virtio.state import Attachment, Key, StateDir, StateError
 from cni_virtio.wanted import Wanted
@@ -45,7 +51,8 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
     wanted = draft(node.config, node.wanted, request, conf)
     _refuse_second(node, wanted, request.netns_fd)
     _await_dataplane(node)
-    interface = interface_of(wanted, request.netns_fd)
+    vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
+    interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
     with ExitStack() as undo, _as_cni_errors():
         undo.callback(_free_addresses, conf, request)
         undo.callback(interface.discard)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
+from cni_virtio import pci
+from cni_virtio.backend import Backend
 from cni_virtio.config_checks import (
     FaultError,
     Machine,
+    check_exceptions,
     check_machine,
     check_names,
     check_paths,
+    decide_backend,
 )
 from cni_virtio.config_yaml import YamlError, YamlFile
 from cni_virtio.schema import Schema, dotted, shown
@@ -29,6 +33,10 @@ _UNITS = {"": 1} | {
 }
 _SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>([KMGT]i?|k)?)B?")
 _PCI = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
+_NO_NIC = (
+    "uplinks: auto: no PCI network device is bound to vfio-pci; see cni-virtioctl uplink list,"
+    " then cni-virtioctl uplink bind ADDRESS"
+)
 _VDEV = re.compile(r"(net_|eth_|virtio_user)[a-z0-9_]+(,[^\s]+)?")
 
 
@@ -70,10 +78,11 @@ class Offloads:
 
 @dataclass(frozen=True)
 class ExceptionPath:
-    """The kernel's twin of an uplink: the name of its interface, and its queue pairs."""
+    """The kernel's twin of an uplink: the interface's name, queue pairs, descriptors."""
 
     name: str
     queues: int = 1
+    queue_size: int = 256
 
 
 @dataclass(frozen=True)
@@ -102,13 +111,17 @@ class NetworkSection:
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """A whole, valid configuration. `messages` are to be said once, at start."""
+    """A whole, valid configuration; `backend` is what its setting comes to on this machine.
+
+    `messages` are to be said once, at start.
+    """
 
     file: Path
     agent: AgentSection
     dataplane: DataplaneSection
     uplinks: tuple[Uplink, ...] = ()
     networks: tuple[NetworkSection, ...] = ()
+    backend: Backend = field(default_factory=Backend)
     messages: tuple[str, ...] = ()
 
 
@@ -126,6 +139,8 @@ def load(path: str | Path, machine: Machine | None = None) -> AgentConfig:
         check_names(config)
         check_paths(config)
         check_machine(config, machine)
+        config = replace(config, backend=decide_backend(config, machine))
+        check_exceptions(config)
     except FaultError as fault:
         place = f" {dotted(fault.path)}:" if fault.path else ""
         line = document.line(fault.path)
@@ -147,10 +162,12 @@ def _build(file: Path, data: Any, machine: Machine) -> AgentConfig:
     if problem:
         raise FaultError(problem.path, problem.reason)
     full = SCHEMA.with_defaults(data)
-    if full["uplinks"] == "auto":
-        reason = '"auto" is not supported; list each uplink with its name and device'
-        raise FaultError(("uplinks",), reason)
     dataplane, messages = _dataplane(data.get("dataplane", {}), full["dataplane"], machine)
+    if full["uplinks"] == "auto":
+        uplinks = _all_for_dpdk(machine)
+        messages += () if uplinks else (_NO_NIC,)
+    else:
+        uplinks = tuple(_uplink(number, item) for number, item in enumerate(full["uplinks"]))
     return AgentConfig(
         file=file,
         agent=AgentSection(
@@ -160,7 +177,7 @@ def _build(file: Path, data: Any, machine: Machine) -> AgentConfig:
             log_level=full["agent"]["log_level"],
         ),
         dataplane=dataplane,
-        uplinks=tuple(_uplink(number, item) for number, item in enumerate(full["uplinks"])),
+        uplinks=uplinks,
         networks=tuple(NetworkSection(**item) for item in full["networks"]),
         messages=messages,
     )
@@ -196,8 +213,7 @@ def _uplink(number: int, item: Mapping[str, Any]) -> Uplink:
     kind, target = _device(number, item["device"])
     exception = None
     if "exception" in item:
-        name = item["exception"].get("name", f"virtio_user{number}")
-        exception = ExceptionPath(name, item["exception"]["queues"])
+        exception = ExceptionPath(**{"name": _twin_name(number), **item["exception"]})
     return Uplink(
         name=item["name"],
         device=item["device"],
@@ -208,6 +224,25 @@ def _uplink(number: int, item: Mapping[str, Any]) -> Uplink:
         offloads=Offloads(**item["offloads"]),
         exception=exception,
     )
+
+
+def _all_for_dpdk(machine: Machine) -> tuple[Uplink, ...]:
+    """Every NIC that DPDK can have, each with a twin, in the order of their addresses."""
+    found = [nic.address for nic in pci.nics(machine.pci_devices) if nic.for_dpdk]
+    return tuple(
+        Uplink(
+            name=f"wire{number}",
+            device=address,
+            kind="pci",
+            target=address,
+            exception=ExceptionPath(_twin_name(number)),
+        )
+        for number, address in enumerate(found)
+    )
+
+
+def _twin_name(number: int) -> str:
+    return f"virtio_user{number}"
 
 
 def _device(number: int, text: str) -> tuple[DeviceKind, str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cni_virtio import pci
+from cni_virtio.backend import VHOST_NET, Backend, BackendError, choose
 from cni_virtio.schema import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ class Machine:
     online_cores: frozenset[int]
     allowed_cores: frozenset[int]
     memory_bytes: int
-    pci_devices: Path = Path("/sys/bus/pci/devices")
+    pci_devices: Path = pci.SYSFS / "bus/pci/devices"
+    vhost_net: Path = VHOST_NET
 
     @classmethod
     def here(cls) -> Machine:
@@ -65,15 +68,27 @@ class Machine:
             raise ValueError(f"core {core} is not open to this process (cpuset); open are {have}")
 
     def check_device(self, uplink: Uplink) -> None:
-        """Raise ValueError if an uplink's device is not there; of vdevs only the driver knows."""
-        if uplink.kind == "pci" and not (self.pci_devices / uplink.target).exists():
-            raise ValueError(f"there is no PCI device {uplink.target} under {self.pci_devices}")
+        """Raise ValueError if an uplink's device is not to be had; of vdevs the driver knows."""
+        if uplink.kind == "pci":
+            self._check_nic(uplink)
         if uplink.kind in ("af_xdp", "af_packet"):
             try:
                 socket.if_nametoindex(uplink.target)
             except OSError:
                 reason = f"there is no interface {shown(uplink.target)} in the agent's namespace"
-                raise ValueError(reason) from None
+                raise ValueError(f"{shown(uplink.device)}: {reason}") from None
+
+    def _check_nic(self, uplink: Uplink) -> None:
+        device, address = shown(uplink.device), uplink.target
+        if not (self.pci_devices / address).exists():
+            reason = f"there is no PCI device {address} under {self.pci_devices}"
+            raise ValueError(f"{device}: {reason}")
+        nic = pci.read(self.pci_devices / address)
+        if nic.for_dpdk:
+            return
+        interfaces = f" (interface {', '.join(nic.interfaces)})" if nic.interfaces else ""
+        has = f"is in use by driver {nic.driver}{interfaces}" if nic.driver else "has no driver"
+        raise ValueError(f"{device} {has}: cni-virtioctl uplink bind {address}")
 
 
 def check_names(config: AgentConfig) -> None:
@@ -126,9 +141,28 @@ def check_machine(config: AgentConfig, machine: Machine) -> None:
         try:
             machine.check_device(uplink)
         except ValueError as error:
-            raise FaultError(
-                ("uplinks", number, "device"), f"{shown(uplink.device)}: {error}"
-            ) from None
+            raise FaultError(("uplinks", number, "device"), str(error)) from None
+
+
+def decide_backend(config: AgentConfig, machine: Machine) -> Backend:
+    """Say what the setting comes to on a machine; raises FaultError if it cannot be had."""
+    setting = config.dataplane.backend
+    try:
+        return choose(setting, machine.vhost_net)
+    except BackendError as error:
+        raise FaultError(("dataplane", "backend"), f"{shown(setting)}: {error}") from None
+
+
+def check_exceptions(config: AgentConfig) -> None:
+    """Check what twins ask of the backend; raises FaultError."""
+    for number, uplink in enumerate(config.uplinks):
+        if uplink.exception is None:
+            continue
+        path = ("uplinks", number, "exception")
+        if reason := config.backend.queues_problem(uplink.exception.queues):
+            raise FaultError((*path, "queues"), reason)
+        if reason := config.backend.ifname_problem(uplink.exception.name):
+            raise FaultError((*path, "name"), reason)
 
 
 def _check_memory(memory_bytes: int, machine: Machine) -> None:

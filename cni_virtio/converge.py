@@ -26,14 +26,17 @@ from cni_virtio.reconcile import (
 )
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
-from dataplane.wire import Code, NetworkSpec, PortSpec
+from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
 
 log = logging.getLogger(__name__)
 
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 OpenPort = Callable[[PortSpec], list[int]]
-"""Opens what a port is attached to: one fd per queue of a tap, nothing for other kinds."""
+"""Opens what a port is attached to: a tap's queues, or the namespace of one behind vhost-net."""
+
+UplinkSeen = Callable[[PortSpec, JsonObject], None]
+"""Is told of each uplink that is there, with its state."""
 
 
 @dataclass
@@ -57,10 +60,17 @@ class _Mirror:
 class Converger:
     """Carries out plans on the dataplane, and keeps at what did not work."""
 
-    def __init__(self, client: DataplaneClient, wanted: Wanted, open_port: OpenPort) -> None:
+    def __init__(
+        self,
+        client: DataplaneClient,
+        wanted: Wanted,
+        open_port: OpenPort,
+        uplink_seen: UplinkSeen,
+    ) -> None:
         self._client = client
         self._wanted = wanted
         self._open_port = open_port
+        self._uplink_seen = uplink_seen
         self._lock = threading.RLock()
         self._mirror = _Mirror()
         self._online = threading.Event()
@@ -105,6 +115,14 @@ class Converger:
             raise DataplaneUnavailable(f"the dataplane is down: {self.offline_reason}")
         (port,) = _list(self._client.ports(name))
         return port
+
+    def known_port(self, name: str) -> JsonObject | None:
+        """Return a port as the dataplane shows it; None without asking if it has no such port.
+
+        Raises as the client does.
+        """
+        there = self._online.is_set() and not self._stale and name in self._mirror.ports
+        return self.port(name) if there else None
 
     # --- one scope --------------------------------------------------------------------------------
 
@@ -165,11 +183,17 @@ class Converger:
 
     def _refresh(self) -> None:
         networks = [NetworkSpec.from_json(each["spec"]) for each in _list(self._client.networks())]
-        found = [PortSpec.from_json(each["spec"]) for each in _list(self._client.ports())]
+        found = [self._read_port(each) for each in _list(self._client.ports())]
         self._mirror = _Mirror(
             {spec.name: spec for spec in networks}, {spec.name: spec for spec in found}
         )
         self._stale = False
+
+    def _read_port(self, port: JsonObject) -> PortSpec:
+        spec = PortSpec.from_json(port["spec"])
+        if spec.role == "uplink":
+            self._uplink_seen(spec, port["state"])
+        return spec
 
     # --- actions ----------------------------------------------------------------------------------
 
@@ -201,6 +225,9 @@ class Converger:
         finally:
             tap.close_all(opened)
         self._mirror.ports[spec.name] = spec
+        if spec.role == "uplink":
+            for port in _list(self._client.ports(spec.name)):
+                self._read_port(port)
 
     def _del_port(self, name: str) -> None:
         with _absent_is_fine():
@@ -224,10 +251,11 @@ class Converger:
             self._try(network, network)
             host = ports.gateway_port_name(network)
             self._try(host, network, host)
+        self._add_loose_uplinks()
+        self._add_exceptions()
         for attachment in self._wanted.all():
             name = ports.pod_port_name(*attachment.key)
             self._try(name, attachment.network, name)
-        self._add_loose_uplinks()
         self._said = dict(self._failures)
 
     def run(self, stopping: threading.Event) -> None:
@@ -263,15 +291,26 @@ class Converger:
         fixed = self._wanted.configured()
         carried = {network.uplink for network in fixed.networks.values()}
         for name, spec in fixed.ports.items():
-            if name in carried:
-                continue
-            try:
-                with self._lock:
-                    if name not in self._mirror.ports:
-                        self._add_port(spec, None)
-                self._failures.pop(name, None)
-            except (DataplaneError, DataplaneUnavailable, OSError) as error:
-                self._note(name, error)
+            if name not in carried:
+                self._add_if_absent(spec)
+
+    def _add_exceptions(self) -> None:
+        """Add the uplinks' twins, once the uplinks are there."""
+        for name, spec in self._wanted.exceptions().items():
+            if spec is not None and spec.uplink in self._mirror.ports:
+                self._add_if_absent(spec)
+            else:
+                self._failures[name] = "waits for its uplink"
+                self._attention.set()
+
+    def _add_if_absent(self, spec: PortSpec) -> None:
+        try:
+            with self._lock:
+                if spec.name not in self._mirror.ports:
+                    self._add_port(spec, None)
+            self._failures.pop(spec.name, None)
+        except (DataplaneError, DataplaneUnavailable, OSError) as error:
+            self._note(spec.name, error)
 
     def _forget_unwanted_failures(self) -> None:
         wanted = self._wanted.everything()

@@ -13,7 +13,6 @@ from cni_virtio.ports import random_mac
 from cni_virtio.spec import CniError, Code, Request
 from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
-from dataplane.specs import MAX_FDS
 
 _LONGEST_SOCKET_PATH: Final = 107
 _FOLDER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
@@ -22,7 +21,8 @@ _FOLDER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) -> Attachment:
     """Return the attachment without addresses. Raises CniError naming key and value."""
     kernel = conf.interface == "kernel"
-    _check_queues(conf)
+    if kernel:
+        _check_tap(config, request, conf)
     return Attachment(
         name=conf.name,
         network=conf.network,
@@ -46,10 +46,11 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
     )
 
 
-def _check_queues(conf: NetConf) -> None:
-    if conf.interface == "kernel" and conf.queues > MAX_FDS:
-        reason = f"{conf.queues} is more than the maximum of {MAX_FDS} for a tap"
+def _check_tap(config: AgentConfig, request: Request, conf: NetConf) -> None:
+    if reason := config.backend.queues_problem(conf.queues):
         raise CniError(Code.INVALID_CONFIG, f"queues: {reason}")
+    if reason := config.backend.ifname_problem(request.ifname):
+        raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_IFNAME: {reason}")
 
 
 def _mtu(wanted: Wanted, conf: NetConf) -> int:

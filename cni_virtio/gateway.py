@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from cni_virtio import links, tap
 from cni_virtio.links import LinkConfig
 from cni_virtio.netns import NetnsError
 from cni_virtio.ports import gateway_ifname
+from dataplane.wire import PortSpec
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +28,17 @@ class Gateways:
         self._lock = threading.Lock()
         self._addresses: dict[str, set[str]] = {}
 
-    def open(self, network: str, mac: str, mtu: int, addresses: Iterable[str]) -> list[int]:
-        """Make the interface, or take up the one that is there; return the fds of its queue.
+    def open(self, spec: PortSpec, mtu: int, addresses: Iterable[str]) -> list[int]:
+        """Make the interface, or take up the one that is there; return the fds of its port.
 
         Raises NetnsError; an interface that this call made is gone then.
         """
+        network = spec.network or ""
         ifname, given = gateway_ifname(network), tuple(addresses)
-        fds, made = _open_tap(ifname)
+        fds, made = tap.create_or_attach(ifname, spec.queues)
         try:
             # With the addresses, where it is new: coming up is when the kernel announces them.
-            links.configure(None, ifname, LinkConfig(mac, mtu, given if made else ()))
+            links.configure(None, ifname, LinkConfig(spec.mac, mtu, given if made else ()))
             with self._lock:
                 self._addresses[network] = set(given if made else ())
             self.add_addresses(network, given)
@@ -46,7 +47,7 @@ class Gateways:
             if made:
                 links.delete_link(None, ifname, "tun")
             raise
-        return fds
+        return tap.for_dataplane(fds, None, vhost_net=spec.kind == "ethdev")
 
     def add_addresses(self, network: str, addresses: Iterable[str]) -> None:
         """Give the host those addresses (with prefix length) that it lacks, and let it forward.
@@ -67,16 +68,6 @@ class Gateways:
         with self._lock:
             self._addresses.pop(network, None)
             links.delete_link(None, gateway_ifname(network), "tun")
-
-
-def _open_tap(ifname: str) -> tuple[list[int], bool]:
-    """Return the fds, and whether the tap has been made by this call."""
-    try:
-        return tap.create_tap(None, ifname, queues=1), True
-    except NetnsError as error:
-        if error.errno not in (errno.EEXIST, errno.EBUSY):
-            raise
-    return tap.attach_tap(None, ifname, queues=1), False
 
 
 def _forward(version: int) -> None:

@@ -33,7 +33,7 @@ class Interface(Protocol):
         """Make it, without addresses. Raises OSError, and leaves nothing then."""
 
     def take_fds(self) -> list[int] | None:
-        """Hand over the queues' fds, which the caller closes; None if it has none."""
+        """Hand over the fds that its port is added with, which the caller closes; None if none."""
 
     def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
         """Give it MAC, MTU, addresses and routes. Raises NetnsError."""
@@ -45,20 +45,22 @@ class Interface(Protocol):
 class KernelInterface:
     """A persistent tap in the container's namespace."""
 
-    def __init__(self, attachment: Attachment, netns_fd: int) -> None:
+    def __init__(self, attachment: Attachment, netns_fd: int, *, vhost_net: bool) -> None:
         self._attachment = attachment
         self._netns_fd = netns_fd
+        self._vhost_net = vhost_net
         self._fds: list[int] = []
         self._made = False
 
     def make(self) -> None:
         """Make the tap. Raises NetnsError, with EEXIST if there is an interface of that name."""
         attachment = self._attachment
-        self._fds = tap.create_tap(self._netns_fd, attachment.ifname, attachment.queues)
+        queues = tap.create_tap(self._netns_fd, attachment.ifname, attachment.queues)
         self._made = True
+        self._fds = tap.for_dataplane(queues, self._netns_fd, vhost_net=self._vhost_net)
 
     def take_fds(self) -> list[int] | None:
-        """Hand over one fd per queue."""
+        """Hand over one fd per queue, or that of the namespace."""
         fds, self._fds = self._fds, []
         return fds
 
@@ -101,15 +103,15 @@ class SocketInterface:
             self._made = False
 
 
-def interface_of(attachment: Attachment, netns_fd: int) -> Interface:
+def interface_of(attachment: Attachment, netns_fd: int, *, vhost_net: bool) -> Interface:
     """Return the interface, not yet made, that an attachment asks for."""
     if attachment.interface == "kernel":
-        return KernelInterface(attachment, netns_fd)
+        return KernelInterface(attachment, netns_fd, vhost_net=vhost_net)
     return SocketInterface(attachment)
 
 
-def reopen(attachment: Attachment) -> list[int]:
-    """Take up again what is there, after a restart of the dataplane; return the queues' fds.
+def reopen(attachment: Attachment, *, vhost_net: bool) -> list[int]:
+    """Take up again what is there, after a restart of the dataplane; return the port's fds.
 
     Raises NetnsError or OSError if the namespace, the tap or the folder is gone.
     """
@@ -120,7 +122,8 @@ def reopen(attachment: Attachment) -> list[int]:
         if netns_fd is None:
             text = f"the namespace of {attachment.ifname} is gone from {attachment.netns}"
             raise NetnsError(errno.ENOENT, text)
-        return tap.attach_tap(netns_fd, attachment.ifname, attachment.queues)
+        queues = tap.attach_tap(netns_fd, attachment.ifname, attachment.queues)
+        return tap.for_dataplane(queues, netns_fd, vhost_net=vhost_net)
 
 
 def remove(attachment: Attachment, netns_fd: int | None = None) -> None:

@@ -31,13 +31,16 @@ __all__ = [
     "create_veth",
     "delete_link",
     "exists",
+    "has_carrier",
     "inspect",
+    "set_carrier",
     "set_offloads",
     "set_up",
 ]
 
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_GDRVINFO: Final = 3
+_ETHTOOL_GLINK: Final = 0xA
 _DRVINFO_BYTES: Final = 196
 _ETHTOOL_SET: Final = {"rx": 0x15, "tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
 
@@ -81,6 +84,26 @@ def set_up(netns_fd: int | None, ifname: str) -> None:
         batch = Batch()
         batch.set_up(_index(ifname), ifname)
         batch.send()
+
+
+def set_carrier(netns_fd: int | None, ifname: str, on: bool) -> None:
+    """Switch the carrier of a tap. Raises NetnsError: EPERM while nobody holds its queues."""
+    with entered(netns_fd):
+        batch = Batch()
+        batch.set_carrier(_index(ifname), ifname, on)
+        batch.send()
+
+
+def has_carrier(netns_fd: int | None, ifname: str) -> bool | None:
+    """Tell whether an interface that is up has its link; None if it is absent."""
+    with entered(netns_fd):
+        try:
+            answer = _ethtool(ifname, struct.pack("II", _ETHTOOL_GLINK, 0), "cannot read the link")
+        except NetnsError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+    return bool(struct.unpack_from("I", answer, 4)[0])
 
 
 def add_address(netns_fd: int | None, ifname: str, address: str) -> bool:

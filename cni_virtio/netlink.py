@@ -7,6 +7,7 @@ that the calling thread is in.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -103,6 +104,14 @@ class Batch:
         message["flags"] = message["change"] = _IFF_UP
         self._add(message, _RTM_NEWLINK, 0, f"cannot set {ifname} up")
 
+    def set_carrier(self, index: int, ifname: str, on: bool) -> None:
+        """Switch the carrier of an interface that leaves it to its owner, such as a tap."""
+        message = ifinfmsg()
+        message["index"] = index
+        message["attrs"] = [("IFLA_CARRIER", int(on))]
+        how = "on" if on else "off"
+        self._add(message, _RTM_NEWLINK, 0, f"cannot switch the carrier of {ifname} {how}")
+
     def delete_link(self, index: int, ifname: str) -> None:
         """Delete an interface."""
         message = ifinfmsg()
@@ -183,6 +192,14 @@ class Batch:
 def view(index: int) -> LinkView | None:
     """Read an interface with its addresses and routes (of all tables). Raises NetnsError."""
     return _with_iproute(lambda ipr: _view(ipr, index), f"cannot read interface {index}")
+
+
+def route_to(address: str) -> int | None:
+    """Return the index of the interface by which an address is reached, or None."""
+    with contextlib.suppress(NetnsError):
+        found = _with_iproute(lambda ipr: list(ipr.route("get", dst=address)), "no route")
+        return next((int(item.get("oif")) for item in found if item.get("oif")), None)
+    return None
 
 
 def add_veth(a_name: str, b_name: str, b_netns_fd: int | None) -> None:

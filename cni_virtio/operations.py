@@ -12,6 +12,7 @@ from cni_virtio import __version__
 from cni_virtio.attach import Node
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
+from cni_virtio.vhost_threads import attribute, is_vhost_net
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import JsonObject
 
@@ -24,12 +25,16 @@ class Operations:
     """Answers operators' requests. Reads only."""
 
     def __init__(
-        self, node: Node, supervisor: Supervisor, client: DataplaneClient, notes: list[str]
+        self,
+        node: Node,
+        supervisor: Supervisor,
+        client: DataplaneClient,
+        messages: Callable[[], list[str]],
     ) -> None:
         self._node = node
         self._supervisor = supervisor
         self._client = client
-        self._notes = notes
+        self._messages = messages
         self._started_s = time.monotonic()
         self._operations: dict[str, Callable[[JsonObject], JsonObject]] = {
             "status": self._status,
@@ -64,18 +69,31 @@ class Operations:
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started_s, 3),
             "config_file": str(node.config.file),
-            "backend": "tap",
+            "backend": node.config.backend.name,
+            "backend_reason": node.config.backend.reason,
             "dataplane": self._supervisor.status(),
             "attachments": len(node.wanted.all()),
             "networks": len(node.wanted.networks()),
             "failures": node.converger.failures,
-            "messages": [*self._notes, *self._supervisor.messages()],
+            "messages": [*self._messages(), *self._supervisor.messages()],
         }
 
     def _ports(self, args: JsonObject) -> JsonObject:
         name = args.get("name")
         found = self._client.ports(None if name is None else str(name))["ports"]
+        if any(is_vhost_net(port["spec"]) for port in found):
+            threads = self._vhost_threads()
+            for port in found:
+                if is_vhost_net(port["spec"]):
+                    port["state"]["vhost_threads"] = threads.get(port["spec"]["name"], [])
         return {"ports": [port | {"attachment": self._attachment(port)} for port in found]}
+
+    def _vhost_threads(self) -> dict[str, list[int]]:
+        pid = self._supervisor.status()["pid"]
+        if pid is None:
+            return {}
+        with self._node.converger.paused():  # else ports and threads might not match
+            return attribute(self._client.ports()["ports"], pid)
 
     def _networks(self, _: JsonObject) -> JsonObject:
         found = self._client.networks()["networks"]

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
-from cni_virtio.config import NetworkSection, Uplink
+from cni_virtio.backend import VHOST_NET, Backend
+from cni_virtio.config import ExceptionPath, NetworkSection, Uplink
 from cni_virtio.state import Attachment
-from dataplane.specs import MAX_MTU
+from dataplane.specs import MAX_MTU, OFFLOADS
 from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, VhostSpec
 
 _LONGEST_VDEV_NAME: Final = 63
 _AF_PACKET_DEFAULT_MTU: Final = 1500  # its ring has frames of 2 KiB unless told otherwise
 _LONGEST_IFNAME: Final = 15
+_GATEWAY_QUEUE_SIZE: Final = 256
+_ALL_OFFLOADS: Final = dict.fromkeys(OFFLOADS, True)
 _OWN_LABELS: Final = ("name", "netns", "netns_inode", "cni_version", "ips", "gateways")
 
 
@@ -32,6 +36,11 @@ def gateway_port_name(network: str) -> str:
 def uplink_port_name(uplink: str) -> str:
     """Name of the port of an uplink."""
     return f"uplink:{uplink}"
+
+
+def exception_port_name(uplink: str) -> str:
+    """Name of the port of an uplink's twin."""
+    return f"exception:{uplink}"
 
 
 def gateway_ifname(network: str) -> str:
@@ -56,10 +65,10 @@ def random_mac(entropy: bytes) -> str:
     return _local_mac(entropy)
 
 
-def container_port(attachment: Attachment) -> PortSpec:
+def container_port(attachment: Attachment, backend: Backend) -> PortSpec:
     """Build the port of an attachment; its labels are enough to rebuild a lost record."""
     kernel = attachment.interface == "kernel"
-    return PortSpec(
+    port = PortSpec(
         name=pod_port_name(attachment.container_id, attachment.ifname),
         kind="tap" if kernel else "vhost",
         role="container",
@@ -80,6 +89,7 @@ def container_port(attachment: Attachment) -> PortSpec:
             gid=attachment.gid,
         ),
     )
+    return _on(backend, port, attachment.ifname) if kernel else port
 
 
 def attachment_of(spec: PortSpec) -> Attachment | None:
@@ -98,7 +108,7 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
         ifname=ifname,
         netns=own["netns"],
         netns_inode=int(own["netns_inode"]) if own["netns_inode"].isdecimal() else 0,
-        interface="kernel" if spec.kind == "tap" else "vhost-user",
+        interface="vhost-user" if spec.kind == "vhost" else "kernel",
         mac=spec.mac or "",
         ips=tuple(own["ips"].split()),
         gateways=tuple(own["gateways"].split()),
@@ -117,10 +127,51 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
     )
 
 
-def gateway_port(network: str, mac: str, mtu: int) -> PortSpec:
+def gateway_port(network: str, mac: str, mtu: int, backend: Backend) -> PortSpec:
     """Build the host's port in a network. It routes for others, so its sources are not checked."""
-    name = gateway_port_name(network)
-    return PortSpec(name=name, kind="tap", role="host", network=network, mac=mac, mtu=mtu)
+    port = PortSpec(
+        name=gateway_port_name(network),
+        kind="tap",
+        role="host",
+        network=network,
+        mac=mac,
+        mtu=mtu,
+        queue_size=_GATEWAY_QUEUE_SIZE,
+    )
+    return _on(backend, port, gateway_ifname(network))
+
+
+def exception_port(
+    uplink: PortSpec, exception: ExceptionPath, mac: str, backend: Backend
+) -> PortSpec:
+    """Build the port of an uplink's twin in the host, which has the uplink's MAC and MTU."""
+    port = PortSpec(
+        name=exception_port_name(uplink.name.removeprefix("uplink:")),
+        kind="tap",
+        role="exception",
+        uplink=uplink.name,
+        mac=mac,
+        mtu=uplink.mtu,
+        queues=exception.queues,
+        queue_size=exception.queue_size,
+        labels={"ifname": exception.name},
+    )
+    return _on(backend, port, exception.name)
+
+
+def _on(backend: Backend, port: PortSpec, ifname: str) -> PortSpec:
+    """Give the port of a tap to vhost-net, where that is what serves taps."""
+    if not backend.is_vhost_net:
+        return port
+    if backend.queues_problem(port.queues) or backend.ifname_problem(ifname):
+        return port  # attached by an agent with the tap backend
+    digest = hashlib.sha256(port.name.encode()).hexdigest()[:12]
+    devargs = (
+        f"net_virtio_user_{digest},path={VHOST_NET},queues={port.queues}"
+        f",queue_size={port.queue_size},iface={ifname},mac={port.mac}"
+    )
+    ethdev = EthdevSpec(devargs=devargs, offloads=_ALL_OFFLOADS)
+    return replace(port, kind="ethdev", ethdev=ethdev)
 
 
 def network_spec(section: NetworkSection) -> NetworkSpec:

@@ -61,12 +61,13 @@ Action = AddPort | DelPort | AddNetwork | DelNetwork
 def plan(desired: Desired, actual: Actual) -> list[Action]:
     """Return the actions, in an order in which each can be carried out, that lead to `desired`.
 
-    What changed is made anew, and so is all that stands on it: the networks of a changed uplink,
-    the ports of a changed network.
+    What changed is made anew, and so is all that stands on it: the networks and the twin of a
+    changed uplink, the ports of a changed network.
     """
     unfit_ports = {
-        name for name, spec in actual.ports.items() if not _same(desired.ports.get(name), spec)
+        name for name, spec in actual.ports.items() if not same_port(desired.ports.get(name), spec)
     }
+    unfit_ports |= {name for name, spec in actual.ports.items() if spec.uplink in unfit_ports}
     unfit_networks = {
         name
         for name, spec in actual.networks.items()
@@ -93,9 +94,16 @@ def plan(desired: Desired, actual: Actual) -> list[Action]:
     ]
 
 
-def _same(wanted: PortSpec | None, found: PortSpec) -> bool:
+def same_port(wanted: PortSpec | None, found: PortSpec) -> bool:
+    """Tell whether a port is as wanted."""
+    return wanted is not None and _essence(wanted) == _essence(found)
+
+
+def _essence(spec: PortSpec) -> PortSpec:
     # Labels mean nothing to the dataplane: another agent's wording is no reason to cut traffic.
-    return wanted is not None and replace(wanted, labels={}) == replace(found, labels={})
+    # But a twin's says which of the host's taps it is, which nothing else does.
+    kept = {"ifname": spec.labels.get("ifname", "")} if spec.role == "exception" else {}
+    return replace(spec, labels=kept)
 
 
 def _in_order(specs: Iterable[PortSpec]) -> list[PortSpec]:

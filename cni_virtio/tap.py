@@ -74,6 +74,34 @@ def attach_tap(netns_fd: int | None, ifname: str, queues: int) -> list[int]:
     return fds
 
 
+def create_or_attach(ifname: str, queues: int) -> tuple[list[int], bool]:
+    """Make a tap of the host, or take up the one of that name.
+
+    Returns one open fd per queue, and whether the tap has been made by this call. Raises
+    NetnsError as the two ways do.
+    """
+    try:
+        return create_tap(None, ifname, queues), True
+    except NetnsError as error:
+        if error.errno not in (errno.EEXIST, errno.EBUSY):
+            raise
+    return attach_tap(None, ifname, queues), False
+
+
+def for_dataplane(fds: list[int], netns_fd: int | None, *, vhost_net: bool) -> list[int]:
+    """Turn the open queues of a tap into the fds that its port is added with.
+
+    With vhost-net that is the namespace: the dataplane opens the queues itself, once they are
+    closed here. The caller owns what is returned, and not `fds` any more.
+    """
+    if not vhost_net:
+        return fds
+    close_all(fds)
+    if netns_fd is not None:
+        return [os.dup(netns_fd)]
+    return [os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)]
+
+
 def close_all(fds: list[int]) -> None:
     """Close every fd of the list and empty it, so that a second call does no harm."""
     while fds:

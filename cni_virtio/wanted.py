@@ -8,7 +8,7 @@ from typing import Final
 
 from cni_virtio import ports
 from cni_virtio.config import AgentConfig
-from cni_virtio.reconcile import Desired
+from cni_virtio.reconcile import Desired, same_port
 from cni_virtio.state import Attachment, Key
 from dataplane.wire import NetworkSpec, PortSpec
 
@@ -26,6 +26,13 @@ class Wanted:
             spec.name: spec
             for spec in (ports.uplink_port(uplink, config.networks) for uplink in config.uplinks)
         }
+        self._exceptions = {
+            ports.uplink_port_name(uplink.name): uplink.exception
+            for uplink in config.uplinks
+            if uplink.exception is not None
+        }
+        self._uplink_macs: dict[str, str] = {}
+        self._backend = config.backend
         self._declared = {item.name: ports.network_spec(item) for item in config.networks}
         self._salt = str(config.dataplane.socket)
         self._lock = threading.Lock()
@@ -117,6 +124,17 @@ class Wanted:
         """Return the part of the desired state that comes from the configuration alone."""
         return Desired(networks=dict(self._declared), ports=dict(self._uplinks))
 
+    def learn_uplink(self, spec: PortSpec, mac: str) -> None:
+        """Take note of the MAC of an uplink that is there, if it is one that is wanted."""
+        if mac and same_port(self._uplinks.get(spec.name), spec):
+            with self._lock:
+                self._uplink_macs[spec.name] = mac
+
+    def exceptions(self) -> dict[str, PortSpec | None]:
+        """Return the twins' ports by name; None where the uplink's MAC is not known yet."""
+        with self._lock:
+            return self._exception_ports()
+
     def scope(self, network: str, port_names: Iterable[str]) -> Desired:
         """Return what is wanted of one network, its uplink, and the ports named."""
         with self._lock:
@@ -126,7 +144,7 @@ class Wanted:
                 wanted[spec.uplink] = self._uplinks[spec.uplink]
             for name in port_names:
                 if name in self._ports:
-                    wanted[name] = ports.container_port(self._ports[name])
+                    wanted[name] = ports.container_port(self._ports[name], self._backend)
                 elif name == ports.gateway_port_name(network) and network in self._gateway_users:
                     wanted[name] = self._gateway_port(network)
             return Desired(networks={network: spec} if spec else {}, ports=wanted)
@@ -136,7 +154,9 @@ class Wanted:
         with self._lock:
             names = {*self._declared, *self._users}
             wanted = dict(self._uplinks)
-            wanted |= {name: ports.container_port(item) for name, item in self._ports.items()}
+            wanted |= {name: port for name, port in self._exception_ports().items() if port}
+            for name, item in self._ports.items():
+                wanted[name] = ports.container_port(item, self._backend)
             for port in map(self._gateway_port, self._gateway_users):
                 wanted[port.name] = port
             found = {name: self._network(name) for name in names}
@@ -150,4 +170,12 @@ class Wanted:
     def _gateway_port(self, network: str) -> PortSpec:
         spec = self._network(network)
         mac = ports.gateway_mac(network, self._salt)
-        return ports.gateway_port(network, mac, spec.mtu if spec else DEFAULT_MTU)
+        return ports.gateway_port(network, mac, spec.mtu if spec else DEFAULT_MTU, self._backend)
+
+    def _exception_ports(self) -> dict[str, PortSpec | None]:
+        found: dict[str, PortSpec | None] = {}
+        for name, exception in self._exceptions.items():
+            uplink, mac = self._uplinks[name], self._uplink_macs.get(name)
+            port = ports.exception_port(uplink, exception, mac, self._backend) if mac else None
+            found[ports.exception_port_name(name.removeprefix("uplink:"))] = port
+        return found

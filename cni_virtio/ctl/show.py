@@ -10,6 +10,7 @@ import click
 
 from cni_virtio.ctl.agent_client import query
 from cni_virtio.ctl.tables import Column, print_table, short
+from cni_virtio.vhost_threads import is_vhost_net
 
 _Json = dict[str, Any]
 _json_option = click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -87,7 +88,8 @@ def _status_lines(found: _Json) -> Iterator[tuple[str, str]]:
     dataplane: _Json = found.get("dataplane") or {}
     yield "agent", f"{found.get('version')}, pid {found.get('pid')}, up {_age(found['uptime_s'])}"
     yield "config", str(found.get("config_file"))
-    yield "backend", str(found.get("backend"))
+    reason = found.get("backend_reason")
+    yield "backend", f"{found.get('backend')} ({reason})" if reason else str(found.get("backend"))
     yield "attachments", str(found.get("attachments"))
     yield "networks", str(found.get("networks"))
     if not dataplane.get("running"):
@@ -138,7 +140,7 @@ def _port_row(item: _Json) -> list[str]:
     return [
         _owner(item),
         spec.get("network") or "-",
-        spec["kind"],
+        "vhost-net" if is_vhost_net(spec) else spec["kind"],
         state.get("mac") or spec.get("mac") or "-",
         "\n".join(spec.get("ips") or ["-"]),
         str(spec.get("queues", 1)),
@@ -164,9 +166,20 @@ def _print_details(items: list[_Json]) -> None:
         click.echo(f"  drops     {_compact(drops) or 'none'}")
         if offloads := (item.get("state") or {}).get("offloads"):
             click.echo(f"  offloads  {_compact(offloads)}")
+        for key, value in _device(item.get("state") or {}):
+            click.echo(f"  {key:<9} {value}")
         for key, value in counters.items():
             if isinstance(value, int) and value and key not in ("rx_packets", "tx_packets"):
                 click.echo(f"  {key:<16} {value}")
+
+
+def _device(state: _Json) -> Iterator[tuple[str, str]]:
+    if driver := state.get("driver"):
+        yield "driver", str(driver)
+    if speed := state.get("speed_mbps"):
+        yield "speed", f"{speed} Mbit/s"
+    if threads := state.get("vhost_threads"):
+        yield "threads", _compact(threads)
 
 
 def _network_row(item: _Json) -> list[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cni_virtio.backend import VHOST_NET
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,8 +34,10 @@ def start(config: Path) -> tuple[int, str]:
         ("dataplane: {cores: [1000]}", "dataplane.cores[0]: "),
         ("uplinks: [{name: a, device: 'af_xdp:nope0'}]", 'there is no interface "nope0"'),
         ("networks: [{name: a}, {name: a}]", '"a" is the name of networks[0] already'),
-        ("dataplane: {backend: vhost-net}", "dataplane.backend: 'vhost-net' is not available"),
-        ("uplinks: [{name: a, device: net_null0, exception: {}}]", "uplinks[0].exception: "),
+        (
+            "uplinks: [{name: a, device: net_null0, exception: {queues: 65}}]",
+            "uplinks[0].exception.queues: 65 is more than the maximum of ",
+        ),
         ("agent: [", "agent.yaml:"),
     ],
 )
@@ -45,6 +49,16 @@ def test_a_bad_configuration_is_one_line_and_status_2(tmp_path: Path, text: str,
     assert stderr.startswith(str(config))
     assert said in stderr
     assert stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(VHOST_NET.exists(), reason="this machine has vhost-net")
+def test_vhost_net_where_there_is_none_is_one_line_with_the_remedy(tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text("agent: {}\ndataplane: {backend: vhost-net}\n")
+    status, stderr = start(config)
+    assert status == 2
+    reason = "/dev/vhost-net is missing: modprobe vhost_net"
+    assert stderr == f'{config}:2: dataplane.backend: "vhost-net": {reason}\n'
 
 
 def test_a_missing_file_is_one_line_and_status_2(tmp_path: Path) -> None:

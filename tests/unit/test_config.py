@@ -1,11 +1,13 @@
 """The agent's YAML: what is accepted, and the one line that each mistake gets."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cni_virtio.backend import Backend
 from cni_virtio.config import (
     SCHEMA,
     AgentConfig,
@@ -59,9 +61,32 @@ uplinks:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     devices = tmp_path / "pci"
-    (devices / "0000:3b:00.0").mkdir(parents=True)
-    (devices / "0000:3b:00.1").mkdir()
-    return Machine(frozenset({0, 1, 2, 3}), frozenset({0, 1, 2}), 8 << 30, devices)
+    device(devices, "0000:3b:00.0", "vfio-pci")
+    device(devices, "0000:3b:00.1", "uio_pci_generic")
+    device(devices, "0000:00:03.0", "e1000e", "ens3")
+    device(devices, "0000:00:04.0", None)
+    device(devices, "0000:00:05.0", "vfio-pci", class_="0x010000")
+    return Machine(
+        frozenset({0, 1, 2, 3}), frozenset({0, 1, 2}), 8 << 30, devices, tmp_path / "vhost-net"
+    )
+
+
+def device(
+    devices: Path,
+    address: str,
+    driver: str | None,
+    *interfaces: str,
+    class_: str = "0x020000",
+) -> None:
+    """Make a PCI device as sysfs shows it."""
+    folder = devices / address
+    folder.mkdir(parents=True)
+    (folder / "class").write_text(f"{class_}\n")
+    if driver is not None:
+        (devices / "drivers" / driver).mkdir(parents=True, exist_ok=True)
+        (folder / "driver").symlink_to(devices / "drivers" / driver)
+    for interface in interfaces:
+        (folder / "net" / interface).mkdir(parents=True)
 
 
 @pytest.fixture
@@ -123,6 +148,25 @@ networks: [{name: n}]
     assert got.networks == (NetworkSection("n", None, None, 1500),)
 
 
+def test_auto_takes_every_nic_that_dpdk_can_have_with_a_twin(file: Path, machine: Machine) -> None:
+    got = read(file, "uplinks: auto\nnetworks: [{name: n, uplink: wire1}]\n", machine)
+    assert [(u.name, u.kind, u.target, u.exception) for u in got.uplinks] == [
+        ("wire0", "pci", "0000:3b:00.0", ExceptionPath("virtio_user0")),
+        ("wire1", "pci", "0000:3b:00.1", ExceptionPath("virtio_user1")),
+    ]
+    assert got.messages == ()
+    bare = replace(machine, pci_devices=machine.pci_devices / "none")
+    got = read(file, "uplinks: auto\n", bare)
+    assert got.uplinks == ()
+    assert "no PCI network device is bound to vfio-pci" in got.messages[0]
+
+
+def test_the_backend_is_decided_with_its_reason(file: Path, machine: Machine) -> None:
+    missing = f"vhost-net: {machine.vhost_net} is missing: modprobe vhost_net"
+    assert read(file, "", machine).backend == Backend("tap", missing)
+    assert read(file, "dataplane: {backend: tap}\n", machine).backend == Backend("tap")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -165,7 +209,6 @@ networks: [{name: n}]
         ("dataplane: {memory: 9Gi}\n", "9216Mi are more than this machine has (8192Mi)"),
         ("dataplane: {idle: lazy}\n", '1: dataplane.idle: "lazy" is not one of'),
         ("dataplane: {backend: vhost}\n", '1: dataplane.backend: "vhost" is not one of'),
-        ("uplinks: auto\n", '1: uplinks: "auto" is not supported'),
         ("uplinks: some\n", '1: uplinks: "some" is not "auto"'),
         ("uplinks: {}\n", "1: uplinks: {} is not a list"),
         ("uplinks:\n- name: a\n", "2: uplinks[0].device: is missing"),
@@ -180,6 +223,26 @@ networks: [{name: n}]
         (
             "uplinks:\n- {name: a, device: '0000:ff:1f.7'}\n",
             '2: uplinks[0].device: "0000:ff:1f.7": there is no PCI device 0000:ff:1f.7',
+        ),
+        (
+            "uplinks:\n- {name: a, device: '00:03.0'}\n",
+            '"00:03.0" is in use by driver e1000e (interface ens3): cni-virtioctl uplink bind 00',
+        ),
+        (
+            "uplinks:\n- {name: a, device: '0000:00:04.0'}\n",
+            '"0000:00:04.0" has no driver: cni-virtioctl uplink bind 0000:00:04.0',
+        ),
+        (
+            "dataplane:\n  backend: vhost-net\n",
+            '2: dataplane.backend: "vhost-net": ',
+        ),
+        (
+            "uplinks:\n- name: a\n  device: net_tap0\n  exception: {queues: 65}\n",
+            "4: uplinks[0].exception.queues: 65 is more than the maximum of 64 on tap",
+        ),
+        (
+            "uplinks: [{name: a, device: net_tap0, exception: {queue_size: 100}}]\n",
+            "1: uplinks[0].exception.queue_size: 100 is not a power of two from 64 to 32768",
         ),
         (
             "uplinks:\n- {name: a, device: '0000:3b:00.0'}\n- {name: b, device: '3b:00.0'}\n",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from cni_virtio import ctl
 from cni_virtio.config import ConfigError
 from cni_virtio.ctl.lab.attachments import Attachment, AttachmentStore
 from cni_virtio.ctl.lab.config import address_range, agent_yaml, netconf
@@ -14,6 +16,7 @@ from cni_virtio.ctl.lab.paths import LabPaths
 from cni_virtio.ctl.lab.store import load as load_stored
 from cni_virtio.ctl.lab.store import save
 
+EXAMPLES = Path(ctl.__file__).parent
 WHOLE = """\
 name: demo
 agent: {log_level: debug}
@@ -85,6 +88,22 @@ def test_agent_yaml_is_accepted_by_the_agent(tmp_path: Path) -> None:
     assert Schema("agent").problem(data) is None
     assert data["uplinks"][0]["device"] == "af_xdp:wire0"
     assert data["dataplane"]["memory"] == "256Mi"
+
+
+def test_an_uplinks_twin_is_the_agents_to_make_and_is_stored(tmp_path: Path) -> None:
+    exception = {"name": "twin0", "queue_size": 512}
+    twin = f"    exception: {json.dumps(exception)}\n    outside:"
+    spec = load(write(tmp_path, WHOLE.replace("    outside:", twin)))
+    paths = LabPaths(tmp_path / "lab")
+    assert json.loads(agent_yaml(spec, paths))["uplinks"][0]["exception"] == exception
+    paths.root.mkdir()
+    save(spec, paths)
+    assert load_stored(paths.root) == spec
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_examples_that_come_along(file: Path) -> None:
+    assert load(file).containers
 
 
 def test_stored_spec_reads_back(tmp_path: Path) -> None:

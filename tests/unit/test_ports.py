@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cni_virtio import ports
+from cni_virtio.backend import Backend
 from cni_virtio.config import AgentConfig, load
-from cni_virtio.reconcile import Actual, plan
+from cni_virtio.reconcile import Actual, AddPort, DelPort, Desired, plan
 from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
-from dataplane.wire import PortSpec
+from dataplane.wire import NetworkSpec, PortSpec
+
+TAP = Backend("tap")
+VHOST_NET = Backend("vhost-net")
 
 YAML = """
 uplinks:
@@ -59,15 +65,65 @@ def config(tmp_path: Path) -> AgentConfig:
     return load(file)
 
 
+@pytest.mark.parametrize("backend", [TAP, VHOST_NET], ids=["tap", "vhost-net"])
 @pytest.mark.parametrize("one", [KERNEL, VHOST], ids=["kernel", "vhost-user"])
-def test_a_port_survives_the_wire_and_rebuilds_its_record(one: Attachment) -> None:
-    spec = ports.container_port(one)
+def test_a_port_survives_the_wire_and_rebuilds_its_record(
+    one: Attachment, backend: Backend
+) -> None:
+    spec = ports.container_port(one, backend)
     assert PortSpec.from_json(spec.to_json()) == spec
     rebuilt = ports.attachment_of(spec)
     assert rebuilt is not None
-    assert ports.container_port(rebuilt) == spec
+    assert ports.container_port(rebuilt, backend) == spec
     changed = {"created_s": 0.0, "netconf": {}, "result": {"cniVersion": "1.0.0"}}
     assert rebuilt.__dict__ | changed == one.__dict__ | changed
+
+
+def test_a_kernel_interface_on_vhost_net_in_dpdks_words() -> None:
+    spec = ports.container_port(KERNEL, VHOST_NET)
+    assert (spec.kind, spec.queues, spec.queue_size) == ("ethdev", 4, 256)
+    assert spec.ethdev is not None
+    name = hashlib.sha256(b"pod:c0/eth0").hexdigest()[:12]
+    assert spec.ethdev.devargs == (
+        f"net_virtio_user_{name},path=/dev/vhost-net,queues=4,queue_size=256,iface=eth0"
+        ",mac=02:00:00:00:00:00"
+    )
+    assert set(spec.ethdev.offloads.values()) == {True}
+
+
+@pytest.mark.parametrize("one", [attachment(queues=9), attachment(ifname="a,b")])
+def test_what_vhost_net_cannot_have_stays_on_its_tap(one: Attachment) -> None:
+    assert ports.container_port(one, VHOST_NET).kind == "tap"
+
+
+def test_another_backend_makes_a_port_anew() -> None:
+    before, after = (ports.container_port(KERNEL, backend) for backend in (TAP, VHOST_NET))
+    network = {"pods": NetworkSpec("pods")}
+    desired, actual = Desired(network, {after.name: after}), Actual(network, {before.name: before})
+    assert plan(desired, actual) == [DelPort(after.name), AddPort(after)]
+
+
+@pytest.mark.parametrize("backend", [TAP, VHOST_NET], ids=["tap", "vhost-net"])
+def test_the_twin_has_its_uplinks_mac_once_that_is_known(tmp_path: Path, backend: Backend) -> None:
+    file = tmp_path / "agent.yaml"
+    file.write_text(YAML.replace("queues: 2", "queues: 2, exception: {queues: 3}"))
+    config = replace(load(file), backend=backend)
+    wanted = Wanted(config)
+    (uplink,) = wanted.configured().ports.values()
+    assert wanted.exceptions() == {"exception:wire-0.1": None}
+    assert set(wanted.everything().ports) == {uplink.name}
+    other = replace(uplink, mtu=1400)
+    wanted.learn_uplink(other, "02:00:00:00:00:01")  # what is there is not what is wanted
+    assert wanted.exceptions() == {"exception:wire-0.1": None}
+    wanted.learn_uplink(replace(uplink, labels={}), "02:00:00:00:00:02")
+    twin = wanted.everything().ports["exception:wire-0.1"]
+    assert wanted.exceptions() == {twin.name: twin}
+    assert (twin.role, twin.uplink, twin.network) == ("exception", uplink.name, None)
+    assert (twin.mac, twin.mtu, twin.queues) == ("02:00:00:00:00:02", 9000, 3)
+    assert twin.kind == ("ethdev" if backend.is_vhost_net else "tap")
+    assert PortSpec.from_json(twin.to_json()) == twin
+    if twin.ethdev:
+        assert ",queues=3,queue_size=256,iface=virtio_user0,mac=02:" in twin.ethdev.devargs
 
 
 def test_a_port_of_somebody_else_rebuilds_nothing() -> None:

@@ -29,6 +29,14 @@ PODS = NetworkSpec("pods", uplink=WIRE.name, vlan=7)
 LOCAL = NetworkSpec("local")
 POD = PortSpec("pod:a/eth0", kind="tap", role="container", network="pods", mac=MAC)
 HOST = PortSpec("host:pods", kind="tap", role="host", network="pods", mac=MAC)
+TWIN = PortSpec(
+    "exception:wire",
+    kind="tap",
+    role="exception",
+    uplink=WIRE.name,
+    mac=MAC,
+    labels={"ifname": "virtio_user0"},
+)
 ELSEWHERE = PortSpec("pod:b/eth0", kind="tap", role="container", network="local", mac=MAC)
 
 
@@ -87,6 +95,26 @@ def test_what_changed_is_made_anew_and_nothing_else(desired: Desired, untouched:
     actions = plan(desired, actual_of(ALL))
     assert apply(actions, actual_of(ALL)) == Actual(desired.networks, desired.ports)
     assert DelPort(untouched.name) not in actions
+
+
+def test_a_twin_goes_before_its_uplink_and_comes_after_it() -> None:
+    wire = {WIRE.name: WIRE, TWIN.name: TWIN}
+    wider = {WIRE.name: WIDER, TWIN.name: TWIN}
+    assert plan(Desired(ports=wire), Actual()) == [AddPort(WIRE), AddPort(TWIN)]
+    assert plan(Desired(), Actual(ports=wire)) == [DelPort(TWIN.name), DelPort(WIRE.name)]
+    assert plan(Desired(ports=wider), Actual(ports=wire)) == [
+        DelPort(TWIN.name),
+        DelPort(WIRE.name),
+        AddPort(WIDER),
+        AddPort(TWIN),
+    ]
+
+
+def test_a_twin_under_another_name_is_another() -> None:
+    renamed = replace(TWIN, labels={"ifname": "wire"})
+    desired = Desired(ports={WIRE.name: WIRE, TWIN.name: renamed})
+    actual = Actual(ports={WIRE.name: WIRE, TWIN.name: TWIN})
+    assert plan(desired, actual) == [DelPort(TWIN.name), AddPort(renamed)]
 
 
 def test_a_changed_uplink_takes_its_network_and_ports_along() -> None:

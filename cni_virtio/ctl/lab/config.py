@@ -33,7 +33,10 @@ def agent_yaml(spec: LabSpec, paths: LabPaths) -> str:
 
 def _uplink(uplink: LabUplink) -> dict[str, Any]:
     device = f"{uplink.kind}:{uplink.name}"
-    return {"name": uplink.name, "device": device, "queues": uplink.queues}
+    config: dict[str, Any] = {"name": uplink.name, "device": device, "queues": uplink.queues}
+    if uplink.exception is not None:
+        config["exception"] = dict(uplink.exception)
+    return config
 
 
 def _network(network: LabNetwork) -> dict[str, Any]:

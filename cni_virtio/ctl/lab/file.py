@@ -92,6 +92,7 @@ def _uplink(item: Mapping[str, Any]) -> LabUplink:
         queues=item["queues"],
         addresses=tuple(outside["addresses"]),
         routes=tuple(OutsideRoute(route["dst"], route.get("gw")) for route in outside["routes"]),
+        exception=item.get("exception"),
     )
 
 

@@ -22,13 +22,17 @@ class OutsideRoute:
 
 @dataclass(frozen=True)
 class LabUplink:
-    """An uplink, and what the outside namespace at its other end has."""
+    """An uplink, and what the outside namespace at its other end has.
+
+    `exception` is as in the agent's YAML; None means that there is no twin.
+    """
 
     name: str
     kind: UplinkKind = "af_xdp"
     queues: int = 1
     addresses: tuple[str, ...] = ()
     routes: tuple[OutsideRoute, ...] = ()
+    exception: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
