@@ -21,7 +21,7 @@ from tests.unit.dataplane_process import CORES, ROOT, short_directory
 
 SHIM = ROOT / "build" / "bin" / "cni-virtio"
 PLUGINS = "/usr/lib/cni"
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 90  # most of it is for emulated machines
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,10 @@ class Node:
     host: Netns
     directory: Path
     process: subprocess.Popen[str] | None = None
+    backend: str = "auto"
+    memory: str = "128Mi"
+    more_config: str = ""
+    """What else the agent's YAML says."""
 
     @property
     def socket(self) -> Path:
@@ -78,6 +82,11 @@ class Node:
 
     def ports(self) -> set[str]:
         return {port["spec"]["name"] for port in query(self.socket, "ports")["ports"]}
+
+    def port(self, name: str) -> dict[str, Any]:
+        port: dict[str, Any]
+        (port,) = query(self.socket, "ports", {"name": name})["ports"]
+        return port
 
     def networks(self) -> set[str]:
         return {each["spec"]["name"] for each in query(self.socket, "networks")["networks"]}
@@ -162,9 +171,9 @@ dataplane:
   socket: {self.directory}/dataplane.sock
   main_core: {CORES[0]}
   cores: [{CORES[-1]}]
-  memory: 128Mi
-networks:
-  - {{name: narrow, mtu: 1400}}
+  memory: {self.memory}
+  backend: {self.backend}
+{self.more_config or "networks: [{name: narrow, mtu: 1400}]"}
 """
 
 
@@ -173,10 +182,10 @@ def _names(folder: Path) -> list[str]:
 
 
 @contextmanager
-def node() -> Iterator[Node]:
+def node(backend: str = "auto", memory: str = "128Mi", more_config: str = "") -> Iterator[Node]:
     """A node with a running agent, which is ended and cleaned up after at the end."""
     with short_directory() as directory, netns() as host:
-        one = Node(host, directory)
+        one = Node(host, directory, None, backend, memory, more_config)
         try:
             one.start()
             yield one

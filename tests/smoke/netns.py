@@ -99,10 +99,11 @@ class Netns:
 
     def packet_socket(self, ifname: str = "eth0") -> socket.socket:
         """Open a raw socket that sends, and that receives whatever arrives from now on."""
-        return self.inside(lambda: _packet_socket(ifname))
+        return self.inside(lambda: open_packet_socket(ifname))
 
 
-def _packet_socket(ifname: str) -> socket.socket:
+def open_packet_socket(ifname: str) -> socket.socket:
+    """Open a raw socket where this thread is; see Netns.packet_socket."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER_BYTES)
     sock.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataplane.client import DataplaneClient, DataplaneError
 from tests.smoke.netns import Netns
@@ -119,8 +119,15 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 10
         time.sleep(0.01)
 
 
+class Counted(Protocol):
+    """Something that has counters."""
+
+    def counters(self) -> dict[str, Any]:
+        """Give them as the dataplane does."""
+
+
 @contextmanager
-def counting(port: Port) -> Iterator[dict[str, Any]]:
+def counting(port: Counted) -> Iterator[dict[str, Any]]:
     """Give a dictionary that holds, after the block, by how much each counter has risen."""
     before, rise = port.counters(), {}  # type: ignore[var-annotated]
     yield rise

@@ -8,25 +8,48 @@ import os
 import re
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
     from tests.smoke.netns import Netns
+
+
+class Running(Protocol):
+    """A command in the background."""
+
+    @property
+    def stdout(self) -> Iterable[str] | None:
+        """Its output, line by line."""
+
+
+class Place(Protocol):
+    """Where commands run: a namespace here, or one of another machine."""
+
+    def run(self, *words: str, check: bool = True) -> str:
+        """Run a command and give its standard output."""
+
+    def running(self, *words: str) -> AbstractContextManager[Running]:
+        """Run a command in the background until the end of the block."""
+
 
 DATA = os.urandom(4 << 20)
 DATA_HASH = hashlib.sha256(DATA).hexdigest()
 
 
-def ping(source: Netns, address: str, count: int = 3) -> int:
-    """Send `count` echo requests at an interval of 10 ms; give the number of replies."""
-    words = ("-n", "-q", "-c", str(count), "-i", "0.01", "-W", "2")
+def ping(source: Place, address: str, count: int = 3) -> int:
+    """Send `count` echo requests at once; give the number of replies within two seconds."""
+    # With a short interval ping would wait for late replies only as long as for the first ones.
+    words = ("-n", "-q", "-c", str(count), "-l", str(count), "-i", "2", "-W", "2")
     printed = source.run("ping", *words, address, check=False)
     match = re.search(r"(\d+) received", printed)
     assert match, printed
     return int(match[1])
 
 
-def iperf3(source: Netns, sink: Netns, address: str, *options: str) -> dict[str, Any]:
+def iperf3(source: Place, sink: Place, address: str, *options: str) -> dict[str, Any]:
     """Send for one second; give iperf3's summary."""
     words = ("iperf3", "--json", "--time", "1", "--connect-timeout", "3000")
     with sink.running("iperf3", "--server", "--one-off", "--forceflush") as server:

@@ -1,0 +1,105 @@
+"""What the tests let run outside the VM: it prints one line when it is ready, then what it found.
+
+watch IFNAME           checks every frame that arrives, until SIGINT
+bounce IFNAME MAC N R  sends N frames to MAC, R a second, and counts those that come back
+answer IFNAME          answers one broadcast datagram to the port of DHCP servers by another
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.smoke.frames import EXPERIMENTAL, IPV4, IPV6, Frame, checksum_errors, ethernet, receive
+from tests.smoke.netns import open_packet_socket
+
+ETHERNET_BYTES = 14
+DHCP_SERVER, DHCP_CLIENT = 67, 68
+
+_SOL_PACKET = 263
+_PACKET_STATISTICS = 6
+_PATIENCE_S = 5.0
+
+
+def watch(ifname: str) -> dict[str, Any]:
+    """Say how many frames came, of which kinds, and what was wrong with any of them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    frames: list[Frame] = []
+    with open_packet_socket(ifname) as sock:
+        _say("ready")
+        try:
+            while True:
+                if frame := receive(sock, 60):
+                    frames.append(frame)
+        except KeyboardInterrupt:
+            _, missed = struct.unpack("II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))
+    packets = [frame for frame in frames if frame.type in (IPV4, IPV6)]
+    faults = {
+        errors[0]: frame.data.hex() for frame in packets if (errors := checksum_errors(frame))
+    }
+    return {
+        "packets": len(packets),
+        "longest_bytes": max((len(frame.data) - ETHERNET_BYTES for frame in frames), default=0),
+        "faults": faults,
+        "missed": missed,
+    }
+
+
+def bounce(ifname: str, mac: str, count: str, rate_hz: str) -> dict[str, int]:
+    """Send numbered frames; say how many were sent and came back, and how many came twice."""
+    source = Path("/sys/class/net", ifname, "address").read_text().strip()
+    came_back: list[int] = []
+    with open_packet_socket(ifname) as sock:
+        _say("ready")
+        start_s = time.monotonic()
+        for number in range(int(count)):
+            due_s = start_s + number / int(rate_hz)
+            _collect(sock, came_back, due_s)
+            sock.send(ethernet(mac, source, EXPERIMENTAL, struct.pack("!I", number)))
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while len(came_back) < int(count) and time.monotonic() < deadline_s:
+            _collect(sock, came_back, time.monotonic() + 0.1)
+    return {
+        "sent": int(count),
+        "returned": len(set(came_back)),
+        "twice": len(came_back) - len(set(came_back)),
+    }
+
+
+def _collect(sock: socket.socket, numbers: list[int], until_s: float) -> None:
+    while True:
+        frame = receive(sock, max(until_s - time.monotonic(), 0))
+        if frame is None:
+            return
+        if frame.type == EXPERIMENTAL:
+            numbers.append(struct.unpack_from("!I", frame.data, ETHERNET_BYTES)[0])
+
+
+def answer(ifname: str) -> dict[str, int]:
+    """Wait for a datagram and answer it as it came: by broadcast, with what was in it."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode())
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.settimeout(30)
+        sock.bind(("", DHCP_SERVER))
+        _say("ready")
+        data = sock.recv(1 << 16)
+        sock.sendto(data, ("255.255.255.255", DHCP_CLIENT))
+    return {"bytes": len(data)}
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    commands: dict[str, Callable[..., object]]
+    commands = {"watch": watch, "bounce": bounce, "answer": answer}
+    _say(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))
