@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dataplane.binding import Engine
     from dataplane.options import Options
+    from dataplane.specs import Role
     from dataplane.stop import Stop
 
     Handler = Callable[[fields.Fields, list[int]], JsonObject]
@@ -36,7 +37,6 @@ _CODES = {
     errno.ENFILE: Code.NO_RESOURCE,
     errno.ENOTSUP: Code.UNSUPPORTED,
 }
-_CLOSING_ORDER = ("container", "host", "exception", "uplink")
 
 
 class Operations:
@@ -77,14 +77,18 @@ class Operations:
             raise WireError(code, e.strerror or str(e)) from e
 
     def close(self) -> None:
-        """Delete every port, those that carry others' traffic last, then every network."""
-        for role in _CLOSING_ORDER:
-            for name in [spec.name for spec in self._ports.values() if spec.role == role]:
-                self._give_back("port", name, self._engine.port_del)
+        """Delete every port and network, the uplinks that carry their traffic last."""
+        self._close_ports("container", "host", "exception")
         for name in self._networks:
             self._give_back("network", name, self._engine.network_del)
+        self._close_ports("uplink")
         self._ports.clear()
         self._networks.clear()
+
+    def _close_ports(self, *roles: Role) -> None:
+        for role in roles:
+            for name in [spec.name for spec in self._ports.values() if spec.role == role]:
+                self._give_back("port", name, self._engine.port_del)
 
     def _give_back(self, what: str, name: str, delete: Callable[[str], None]) -> None:
         try:

@@ -18,7 +18,7 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Outside:
                 data = data[self._file.write(data) or 0 :]
         try:
             answer = answers.get(timeout=patience_s + _GRACE_S)
-        except Exception:
+        except Empty:
             raise OutsideError(f"{op} {args}: no answer from outside the VM") from None
         finally:
             del self._waiting[number]

@@ -1,44 +1,31 @@
-"""PCI devices and their drivers."""
+"""NICs handed to user space for the time of a test."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from tests.smoke.ports import wait_until
+from cni_virtio.pci import Binder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_BUS = Path("/sys/bus/pci")
 
-
-def driver(address: str) -> str:
-    """Name the driver that a device is bound to, "" if none."""
-    link = _BUS / "devices" / address / "driver"
-    return link.resolve().name if link.exists() else ""
-
-
-def rebind(address: str, override: str) -> None:
-    """Bind a device to a driver, or with "" to its own."""
-    device = _BUS / "devices" / address
-    (device / "driver_override").write_text(override or "\n")
-    if driver(address):
-        (device / "driver" / "unbind").write_text(address)
-    (_BUS / "drivers_probe").write_text(address)
-    wait_until(lambda: driver(address), f"{address} has a driver")
+def driver(address: str) -> str | None:
+    """Name the driver that a device is bound to."""
+    return Binder().find(address).driver
 
 
 @contextmanager
 def on_vfio(addresses: Iterable[str]) -> Iterator[None]:
-    """Hand devices to user space, and back to their own drivers at the end."""
-    taken = []
-    try:
+    """Bind devices to vfio-pci, and give them back to their own drivers at the end."""
+    binder = Binder()
+    with ExitStack() as stack:
         for address in addresses:
-            rebind(address, "vfio-pci")
-            taken.append(address)
+            binder.bind(binder.find(address))
+            stack.callback(_give_back, address)
         yield
-    finally:
-        for address in taken:
-            rebind(address, "")
+
+
+def _give_back(address: str) -> None:
+    Binder().unbind(Binder().find(address))
