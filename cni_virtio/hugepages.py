@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ log = logging.getLogger(__name__)
 _PAGE_BYTES: Final = 2 << 20
 _POOL: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 _RECORD: Final = "hugepages-added"
+_UNPIN_PATIENCE_S: Final = 1.0
+_UNPIN_POLL_S: Final = 0.02
 
 
 class Hugepages:
@@ -46,12 +49,22 @@ class Hugepages:
         try:
             added = self._added()
             if added:
-                surplus = min(added, self._read("free_hugepages"))
+                surplus = min(added, self._wait_free(added))
                 self._write(self._read("nr_hugepages") - surplus)
                 log.debug("gave %d hugepages back", surplus)
             self._record.unlink(missing_ok=True)
         except (OSError, ValueError) as error:
             log.warning("could not give hugepages back: %s", error)
+
+    def _wait_free(self, pages: int) -> int:
+        """Wait a moment for so many free pages; return how many there are.
+
+        The kernel unpins what a closed AF_XDP socket used after its process has ended.
+        """
+        deadline_s = time.monotonic() + _UNPIN_PATIENCE_S
+        while (free := self._read("free_hugepages")) < pages and time.monotonic() < deadline_s:
+            time.sleep(_UNPIN_POLL_S)
+        return free
 
     def _add(self, pages: int) -> None:
         before = self._read("nr_hugepages")
