@@ -233,7 +233,7 @@ static int start(struct port *port, struct ethdev *device, const struct cv_port_
     /* The containers behind it have addresses of their own. */
     if (conf->role == CV_ROLE_UPLINK) {
         ret = rte_eth_promiscuous_enable(device->id);
-        if (ret < 0)
+        if (ret < 0 && ret != -ENOTSUP) /* a device that cannot does not filter */
             return cv_fail(-ret,
                            "%s: %s cannot be promiscuous, containers would receive nothing: %s",
                            conf->name, device->name, strerror(-ret));
