@@ -4,12 +4,9 @@
  * rte_eal_hotplug_add.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
 #include <rte_spinlock.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +14,7 @@
 #include "error.h"
 #include "offload.h"
 #include "packet.h"
+#include "plug.h"
 #include "pools.h"
 #include "port.h"
 #include "worker.h"
@@ -27,91 +25,21 @@
 #define AF_XDP_BUFFERS_PER_QUEUE 8192
 
 struct ethdev {
-    uint16_t id; /* DPDK's port id */
+    uint16_t id; /* DPDK's port id, that of the plug */
     bool multi_segment;
     bool shared_tx; /* fewer queues than workers */
     uint64_t tx_offloads;
     uint16_t n_tx;
     struct rte_mempool *pool; /* of what it receives */
-    char bus[CV_DRIVER_SIZE];
-    char name[RTE_DEV_NAME_MAX_LEN];
+    struct plug plug;
     rte_spinlock_t tx_locks[CV_MAX_QUEUES];
 };
 
-/* What a thread needs to plug a device while it is in another network namespace. */
-struct plugging {
-    const struct ethdev *device;
-    const char *arguments;
-    int netns_fd;
-    int result;
-};
-
-/* virtio-user opens its tap in the namespace of the thread that plugs it; the thread ends there. */
-static void *plug_in_namespace(void *argument) {
-    struct plugging *plugging = argument;
-
-    if (setns(plugging->netns_fd, CLONE_NEWNET) < 0)
-        plugging->result = -errno;
-    else
-        plugging->result =
-            rte_eal_hotplug_add(plugging->device->bus, plugging->device->name, plugging->arguments);
-    return NULL;
-}
-
-static int hotplug(const struct ethdev *device, const char *arguments, int netns_fd) {
-    struct plugging plugging = {.device = device, .arguments = arguments, .netns_fd = netns_fd};
-    pthread_t thread;
-    int error;
-
-    if (netns_fd < 0)
-        return rte_eal_hotplug_add(device->bus, device->name, arguments);
-    error = pthread_create(&thread, NULL, plug_in_namespace, &plugging);
-    if (error != 0)
-        return -error;
-    pthread_join(thread, NULL);
-    return plugging.result;
-}
-
-/* "0000:3b:00.0" is on the PCI bus, "driver_name,key=value" on the vdev bus. */
-static void name_device(struct ethdev *device, const char *devargs) {
-    unsigned int pci[4];
-
-    snprintf(device->name, sizeof(device->name), "%.*s", (int)strcspn(devargs, ","), devargs);
-    snprintf(device->bus, sizeof(device->bus), "%s",
-             sscanf(devargs, "%x:%x:%x.%x", &pci[0], &pci[1], &pci[2], &pci[3]) == 4 ? "pci"
-                                                                                     : "vdev");
-}
-
-static int plug(struct ethdev *device, const struct cv_port_conf *conf) {
-    const char *comma = strchr(conf->ethdev_devargs, ',');
-    int ret;
-
-    name_device(device, conf->ethdev_devargs);
-    /* EAL has opened the PCI devices that it was allowed to, and keeps them when they are closed.
-     */
-    if (rte_eth_dev_get_port_by_name(device->name, &device->id) == 0)
-        return 0;
-    ret = hotplug(device, comma == NULL ? "" : comma + 1, conf->ethdev_netns_fd);
-    /* Drivers say why in DPDK's log only: what comes back is -1, or EFAULT for an unknown driver.
-     */
-    if (ret < 0)
-        return cv_fail(ENODEV,
-                       "%s: DPDK cannot open %s: no such driver, interface or device, or no "
-                       "permission (its own words are in the log)",
-                       conf->name, conf->ethdev_devargs);
-    ret = rte_eth_dev_get_port_by_name(device->name, &device->id);
-    if (ret == 0)
-        return 0;
-    rte_eal_hotplug_remove(device->bus, device->name);
-    return cv_fail(ENODEV, "%s: %s is not a network device", conf->name, device->name);
-}
-
-static void unplug(struct ethdev *device) {
-    rte_eth_dev_stop(device->id);
-    rte_eth_dev_close(device->id);
-    rte_eal_hotplug_remove(device->bus, device->name);
+static void release(struct ethdev *device) {
+    cv_unplug(&device->plug);
     if (device->pool != cv_std_pool)
         rte_mempool_free(device->pool);
+    free(device);
 }
 
 static uint64_t rx_offloads(const struct rte_eth_dev_info *info, uint32_t wanted) {
@@ -159,7 +87,7 @@ static int choose_pool(struct ethdev *device, const struct cv_port_conf *conf) {
     char name[RTE_MEMPOOL_NAMESIZE];
 
     device->pool = cv_std_pool;
-    if (strncmp(device->name, "net_af_xdp", 10) != 0)
+    if (strncmp(device->plug.name, "net_af_xdp", 10) != 0)
         return 0;
     snprintf(name, sizeof(name), "xdp-%u", device->id);
     device->pool = rte_pktmbuf_pool_create(name, AF_XDP_BUFFERS_PER_QUEUE * conf->queues, 256, 0,
@@ -181,8 +109,8 @@ static int set_up_queues(struct ethdev *device, const struct cv_port_conf *conf)
             ret = rte_eth_tx_queue_setup(device->id, q, tx_size, SOCKET_ID_ANY, NULL);
     }
     if (ret < 0)
-        return cv_fail(-ret, "%s: %s cannot have %u queues of %u: %s", conf->name, device->name,
-                       conf->queues, rx_size, strerror(-ret));
+        return cv_fail(-ret, "%s: %s cannot have %u queues of %u: %s", conf->name,
+                       device->plug.name, conf->queues, rx_size, strerror(-ret));
     return 0;
 }
 
@@ -192,11 +120,11 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
     int ret = rte_eth_dev_info_get(device->id, &info);
 
     if (ret < 0)
-        return cv_fail(-ret, "%s: %s tells nothing of itself: %s", conf->name, device->name,
+        return cv_fail(-ret, "%s: %s tells nothing of itself: %s", conf->name, device->plug.name,
                        strerror(-ret));
     if (conf->queues > info.max_rx_queues || conf->queues > info.max_tx_queues)
         return cv_fail(ERANGE, "%s: %u queues asked for, %s has %u receive and %u transmit queues",
-                       conf->name, conf->queues, device->name, info.max_rx_queues,
+                       conf->name, conf->queues, device->plug.name, info.max_rx_queues,
                        info.max_tx_queues);
     eth.rxmode.offloads = rx_offloads(&info, conf->ethdev_offloads);
     eth.txmode.offloads = tx_offloads(&info, conf->ethdev_offloads);
@@ -210,7 +138,7 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
     ret = rte_eth_dev_configure(device->id, conf->queues, conf->queues, &eth);
     if (ret < 0)
         return cv_fail(-ret, "%s: %s cannot be configured with %u queues: %s", conf->name,
-                       device->name, conf->queues, strerror(-ret));
+                       device->plug.name, conf->queues, strerror(-ret));
     device->n_tx = conf->queues;
     device->shared_tx = cv_n_workers > 1 && (device->n_tx < cv_n_workers || !port->tx_by_worker);
     device->tx_offloads = eth.txmode.offloads;
@@ -225,18 +153,19 @@ static int start(struct port *port, struct ethdev *device, const struct cv_port_
     int ret = rte_eth_dev_set_mtu(device->id, conf->mtu);
 
     if (ret < 0 && ret != -ENOTSUP)
-        return cv_fail(-ret, "%s: %s cannot carry an MTU of %u: %s", conf->name, device->name,
+        return cv_fail(-ret, "%s: %s cannot carry an MTU of %u: %s", conf->name, device->plug.name,
                        conf->mtu, strerror(-ret));
     ret = rte_eth_dev_start(device->id);
     if (ret < 0)
-        return cv_fail(-ret, "%s: %s does not start: %s", conf->name, device->name, strerror(-ret));
+        return cv_fail(-ret, "%s: %s does not start: %s", conf->name, device->plug.name,
+                       strerror(-ret));
     /* The containers behind it have addresses of their own. */
     if (conf->role == CV_ROLE_UPLINK) {
         ret = rte_eth_promiscuous_enable(device->id);
         if (ret < 0 && ret != -ENOTSUP) /* a device that cannot does not filter */
             return cv_fail(-ret,
                            "%s: %s cannot be promiscuous, containers would receive nothing: %s",
-                           conf->name, device->name, strerror(-ret));
+                           conf->name, device->plug.name, strerror(-ret));
     }
     if (!conf->has_mac && rte_eth_macaddr_get(device->id, &mac) == 0)
         port->mac = cv_mac(mac.addr_bytes);
@@ -249,19 +178,19 @@ static int ethdev_open(struct port *port, const struct cv_port_conf *conf) {
 
     if (device == NULL)
         return cv_fail(ENOMEM, "%s: out of memory", conf->name);
-    ret = plug(device, conf);
+    ret = cv_plug(&device->plug, conf);
     if (ret < 0) {
         free(device);
         return ret;
     }
+    device->id = device->plug.id;
     ret = choose_pool(device, conf);
     if (ret == 0)
         ret = configure(port, device, conf);
     if (ret == 0)
         ret = start(port, device, conf);
     if (ret < 0) {
-        unplug(device);
-        free(device);
+        release(device);
         return ret;
     }
     port->device = device;
@@ -270,8 +199,7 @@ static int ethdev_open(struct port *port, const struct cv_port_conf *conf) {
 }
 
 static void ethdev_close(struct port *port) {
-    unplug(port->device);
-    free(port->device);
+    release(port->device);
 }
 
 static uint16_t ethdev_rx(struct worker *worker, struct port *port, uint16_t queue,
