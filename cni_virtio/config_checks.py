@@ -81,7 +81,7 @@ class Machine:
     def _check_nic(self, uplink: Uplink) -> None:
         device, address = shown(uplink.device), uplink.target
         if not (self.pci_devices / address).exists():
-            reason = f"there is no PCI device {address} under {self.pci_devices}"
+            reason = f"there is no PCI device {address}: see cni-virtioctl uplink list"
             raise ValueError(f"{device}: {reason}")
         nic = pci.read(self.pci_devices / address)
         if nic.for_dpdk:

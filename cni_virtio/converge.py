@@ -327,7 +327,7 @@ class Converger:
             self._note(what, error)
 
     def _note(self, name: str, error: Exception) -> None:
-        reason = str(error)
+        reason = str(error).removeprefix(f"{name}: ")
         if self._said.get(name) != reason:
             log.warning("%s: %s; it stays wanted and is tried again", name, reason)
         self._said[name] = self._failures[name] = reason

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from cni_virtio import __version__
+from cni_virtio import __version__, links
 from cni_virtio.attach import Node
+from cni_virtio.netns import NetnsError
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
 from cni_virtio.vhost_threads import attribute, is_vhost_net
@@ -86,6 +87,11 @@ class Operations:
             for port in found:
                 if is_vhost_net(port["spec"]):
                     port["state"]["vhost_threads"] = threads.get(port["spec"]["name"], [])
+        for port in found:
+            if port["spec"]["role"] == "exception":
+                # DPDK's end is always up; the kernel's has the carrier of the uplink.
+                ifname = port["spec"]["labels"]["ifname"]
+                port["state"]["link_up"] = _has_carrier(ifname)
         return {"ports": [port | {"attachment": self._attachment(port)} for port in found]}
 
     def _vhost_threads(self) -> dict[str, list[int]]:
@@ -107,6 +113,13 @@ class Operations:
     def _attachment(self, port: JsonObject) -> JsonObject | None:
         attachment = self._node.wanted.by_port(port["spec"]["name"])
         return None if attachment is None else _shown(attachment)
+
+
+def _has_carrier(ifname: str) -> bool:
+    try:
+        return bool(links.has_carrier(None, ifname))
+    except NetnsError:
+        return False
 
 
 def _shown(attachment: Attachment) -> JsonObject:

@@ -34,7 +34,10 @@ _REMEDY: Final = {
     errno.EACCES: f"no access to {_TUN}: allow device 10:200 to the agent",
     errno.EPERM: "not permitted: the agent needs CAP_NET_ADMIN in the namespace",
     errno.EMFILE: "the agent is out of file descriptors: raise its limit (LimitNOFILE)",
-    errno.EINVAL: "there is an interface of that name with another number of queues, or no tap",
+    errno.EINVAL: (
+        "there is an interface of that name with another number of queues, or no tap:"
+        " delete it (ip link delete) or choose another name"
+    ),
     errno.EBUSY: "it exists already, or another process holds its queues",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ def bind(address: str, force: bool) -> None:
     with _clear_errors():
         nic = Binder().find(address)
         reason = needed_for(nic.interfaces, os.environ.get("SSH_CONNECTION", ""))
+        addresses = [each for each in addresses_of(nic.interfaces) if not _is_link_local(each)]
         if reason and not force:
             raise PciError(f"{nic.address}: {reason}; to take it nevertheless: --force")
         taken = Binder().bind(nic)
@@ -62,6 +64,9 @@ def bind(address: str, force: bool) -> None:
         return
     was = f", was {nic.driver} ({', '.join(nic.interfaces) or 'no interface'})"
     click.echo(f"{nic.address} is bound to vfio-pci{was if nic.driver else ''}")
+    if addresses:
+        had = ", ".join(addresses)
+        click.echo(f"gone with its interface: {had} and the routes; put them on its twin")
 
 
 @uplink.command()
@@ -97,6 +102,10 @@ def _remove_twins(nic: Nic, state_dir: Path) -> None:
     for record in twins.records():
         if record.device == nic.address and twins.remove(record):
             click.echo(f"{record.ifname}, its twin, is removed")
+
+
+def _is_link_local(address: str) -> bool:
+    return ipaddress.ip_interface(address).is_link_local
 
 
 def _row(nic: Nic, addresses: list[str]) -> list[str]:
