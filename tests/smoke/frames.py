@@ -17,6 +17,7 @@ TCP, UDP, ICMPV6 = 6, 17, 58
 
 _SOL_PACKET = 263
 _PACKET_AUXDATA = 8
+_TP_STATUS_CSUMNOTREADY = 0x08
 _TP_STATUS_VLAN_VALID = 0x10
 
 
@@ -25,6 +26,8 @@ class Frame:
     data: bytes
     """Without the VLAN tag."""
     vlan: int | None
+    trusted: bool = False
+    """The receiver takes its checksum, not yet filled in, to be right."""
 
     @property
     def destination(self) -> str:
@@ -90,8 +93,8 @@ def receive(sock: socket.socket, timeout_s: float) -> Frame | None:
     for level, kind, value in ancillary:
         if (level, kind) == (_SOL_PACKET, _PACKET_AUXDATA):
             status, _, _, _, _, tci, _ = struct.unpack("IIIHHHH", value[:20])
-            if status & _TP_STATUS_VLAN_VALID:
-                return Frame(data, tci & 0xFFF)
+            vlan = tci & 0xFFF if status & _TP_STATUS_VLAN_VALID else None
+            return Frame(data, vlan, bool(status & _TP_STATUS_CSUMNOTREADY))
     return Frame(data, None)
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from tests.unit.dataplane_process import ROOT
+from tests.vm.monitor import MONITOR
 from tests.vm.outside import PORT_NAME
 from tests.vm.wire import NICS, Nic, wires
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 600
 VM_BROKEN = 3
 LOG = ROOT / "build" / "vm.log"
+SCRIPT = ROOT / "build" / "vm.sh"
 MODULES = ("vhost_net", "tun", "vfio-pci")
 
 _ENDED = re.compile(rb"^pytest ended with (\d+)\s*$", re.MULTILINE)
@@ -67,7 +69,7 @@ def outside(space: Netns) -> Iterator[Path]:
             listener.bind(str(path))
             listener.listen(1)
             fd = listener.fileno()
-            words = (sys.executable, "-m", "tests.vm.outside", str(fd))
+            words = (sys.executable, "-m", "tests.vm.outside", str(fd), str(path.parent))
             server = subprocess.Popen(space.command(*words), cwd=ROOT, pass_fds=[fd])
         try:
             yield path
@@ -78,7 +80,8 @@ def outside(space: Netns) -> Iterator[Path]:
 
 def run_vm(space: Netns, path: Path, arguments: Sequence[str]) -> int:
     """Boot, run pytest, and give its exit status; raises VmError."""
-    words = ["ip", "netns", "exec", space.name, *vng(path, arguments)]
+    SCRIPT.write_text(inside(arguments))
+    words = ["ip", "netns", "exec", space.name, *vng(path)]
     vm = subprocess.Popen(
         words,
         cwd=ROOT,
@@ -116,7 +119,7 @@ def run_vm(space: Netns, path: Path, arguments: Sequence[str]) -> int:
     return int(ended[1])
 
 
-def vng(path: Path, arguments: Sequence[str]) -> list[str]:
+def vng(path: Path) -> list[str]:
     """Give the command line."""
     qemu = ["-machine q35,kernel-irqchip=split"]
     # Before the devices that it is to be in front of.
@@ -126,6 +129,7 @@ def vng(path: Path, arguments: Sequence[str]) -> list[str]:
     qemu += ["-device virtio-9p-pci,fsdev=cached,mount_tag=cached"]
     qemu += [f"-chardev socket,id=outside,path={path}", "-device virtio-serial-pci,id=outside-bus"]
     qemu += [f"-device virtserialport,bus=outside-bus.0,chardev=outside,name={PORT_NAME}"]
+    qemu += [f"-qmp unix:{path.with_name(MONITOR)},server=on,wait=off"]
     qemu += [option for nic in NICS for option in _nic(nic)]
     return [
         *("vng", "--run", str(newest_kernel()), "--user", "root", "--verbose"),
@@ -133,8 +137,23 @@ def vng(path: Path, arguments: Sequence[str]) -> list[str]:
         *(() if kvm_works() else ("--disable-kvm",)),
         *("--append", "intel_iommu=on loglevel=6"),
         f"--qemu-opts={' '.join(qemu)}",
-        *("--", inside(arguments)),
+        *("--", _to_script()),
     ]
+
+
+def _to_script() -> str:
+    """Give what leads to the script: a kernel panics at a command line of more than 2 KB."""
+    root = shlex.quote(str(ROOT))
+    options = "ro,trans=virtio,version=9p2000.L,msize=1048576,cache=loose"
+    return f"""
+set -e
+mkdir -p /run/netns /run/cached {root}
+mount -t 9p -o {options} cached /run/cached
+mount --bind /run/cached/usr /usr
+mount --bind /run/cached{root} {root}
+cd {root}
+exec bash {SCRIPT.relative_to(ROOT)}
+"""
 
 
 def inside(arguments: Sequence[str]) -> str:
@@ -144,15 +163,9 @@ def inside(arguments: Sequence[str]) -> str:
     words += ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments]
     if not any("tests/" in word for word in arguments):
         words += ["tests/vm"]
-    root = shlex.quote(str(ROOT))
     return f"""
 set -e
-mkdir -p /run/netns /run/cached
-mount -t 9p -o ro,trans=virtio,version=9p2000.L,msize=1048576,cache=loose cached /run/cached
-mount --bind /run/cached/usr /usr
-mount --bind /run/cached{root} {root}
 modprobe -a {" ".join(MODULES)}
-cd {root}
 # Nothing may be left untested unseen in a machine that is made for these tests.
 export CI=true PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 status=0

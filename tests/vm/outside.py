@@ -21,6 +21,8 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from tests.vm.monitor import MONITOR, set_link
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -88,6 +90,10 @@ class Outside:
         finally:
             self.ask("end", handle=process.handle)
 
+    def set_link(self, netdev: str, *, up: bool) -> None:
+        """Plug or unplug the cable of a NIC of the VM."""
+        self.ask("link", netdev=netdev, up=up)
+
     def ask(self, op: str, patience_s: float = 0, **args: Any) -> Any:
         """Have one request answered."""
         number, answers = next(self._ids), SimpleQueue[dict[str, Any]]()
@@ -119,6 +125,7 @@ class Server:
     """The end outside: runs commands where it runs itself."""
 
     connection: socket.socket
+    monitor: Path
     processes: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
     handles: Iterator[int] = field(default_factory=itertools.count)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -173,6 +180,9 @@ class Server:
     def op_finish(self, handle: int, timeout_s: float) -> str:
         return self.processes[handle].communicate(timeout=timeout_s)[0]
 
+    def op_link(self, netdev: str, *, up: bool) -> None:
+        set_link(self.monitor, netdev, up=up)
+
     def op_end(self, handle: int) -> None:
         process = self.processes.pop(handle)
         process.kill()
@@ -180,12 +190,12 @@ class Server:
 
 
 def main() -> None:
-    """Serve the one connection that comes to the socket whose fd is the argument."""
+    """Serve the one connection to the socket of the first argument; the second is its folder."""
     with socket.socket(fileno=int(sys.argv[1])) as listener:
         connection, _ = listener.accept()
     os.set_inheritable(connection.fileno(), False)
     with connection:
-        Server(connection).serve()
+        Server(connection, Path(sys.argv[2], MONITOR)).serve()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 watch IFNAME           checks every frame that arrives, until SIGINT
 bounce IFNAME MAC N R  sends N frames to MAC, R a second, and counts those that come back
+spray IFNAME MAC N     sends N datagrams to MAC, each of another flow
 answer IFNAME          answers one broadcast datagram to the port of DHCP servers by another
 """
 
@@ -17,7 +18,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.smoke.frames import EXPERIMENTAL, IPV4, IPV6, Frame, checksum_errors, ethernet, receive
+from tests.smoke.frames import (
+    EXPERIMENTAL,
+    IPV4,
+    IPV6,
+    UDP,
+    Frame,
+    checksum_errors,
+    ethernet,
+    ipv4,
+    receive,
+    udp,
+)
 from tests.smoke.netns import open_packet_socket
 
 ETHERNET_BYTES = 14
@@ -26,6 +38,7 @@ DHCP_SERVER, DHCP_CLIENT = 67, 68
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
 _PATIENCE_S = 5.0
+_INTERVAL_S = 0.005
 
 
 def watch(ifname: str) -> dict[str, Any]:
@@ -82,6 +95,18 @@ def _collect(sock: socket.socket, numbers: list[int], until_s: float) -> None:
             numbers.append(struct.unpack_from("!I", frame.data, ETHERNET_BYTES)[0])
 
 
+def spray(ifname: str, mac: str, count: str) -> dict[str, int]:
+    """Send datagrams that differ in their source port."""
+    source = Path("/sys/class/net", ifname, "address").read_text().strip()
+    with open_packet_socket(ifname) as sock:
+        _say("ready")
+        for number in range(int(count)):
+            packet = ipv4("192.0.2.1", "192.0.2.2", UDP, udp(1024 + number, 9, bytes(64)))
+            sock.send(ethernet(mac, source, IPV4, packet))
+            time.sleep(_INTERVAL_S)
+    return {"sent": int(count)}
+
+
 def answer(ifname: str) -> dict[str, int]:
     """Wait for a datagram and answer it as it came: by broadcast, with what was in it."""
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
@@ -101,5 +126,5 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     commands: dict[str, Callable[..., object]]
-    commands = {"watch": watch, "bounce": bounce, "answer": answer}
+    commands = {"watch": watch, "bounce": bounce, "spray": spray, "answer": answer}
     _say(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from cni_virtio.config import ConfigError, load
 from cni_virtio.ctl.cli import cli
+from cni_virtio.pci import Binder
 from dataplane.client import DataplaneError
 from dataplane.specs import EthdevSpec, NetworkSpec, PortSpec
 from tests.smoke.agent import containers, node
@@ -101,6 +102,24 @@ def test_nic_is_in_use_by_the_kernel(tmp_path: Path) -> None:
     assert driver(address) == "vfio-pci"
     assert run_ctl("uplink", "unbind", address).startswith(f"{address} is bound to e1000e (")
     assert driver(address) == "e1000e"
+
+
+def test_the_way_out_is_taken_only_when_told() -> None:
+    address, own = E1000E.pci_address, f"{E1000E.ip4(53)}/24"
+    (ifname,) = Binder().find(address).interfaces
+    lines = [f"link set {ifname} up", f"addr add {own} dev {ifname}"]
+    for line in (*lines, f"route add default via {E1000E.far_ip4}"):
+        subprocess.run(["ip", *line.split()], check=True)
+    refused = CliRunner().invoke(cli, ["uplink", "bind", address])
+    assert refused.exit_code == 1
+    assert refused.output == (
+        f"Error: {address}: interface {ifname} carries the default route;"
+        " to take it nevertheless: --force\n"
+    )
+    assert driver(address) == "e1000e"
+    assert f"gone with its interface: {own} and" in run_ctl("uplink", "bind", "--force", address)
+    assert driver(address) == "vfio-pci"
+    run_ctl("uplink", "unbind", address)
 
 
 def run_ctl(*words: str) -> str:

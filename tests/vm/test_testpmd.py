@@ -34,6 +34,8 @@ def test_testpmd_on_the_twin_sends_every_frame_back(
     here: Node, twin: AgentPort, outside: Outside
 ) -> None:
     wire = AgentPort(here, "uplink:wire0")
+    # Else it may ask for containers of tests before.
+    outside.run("ip", "neigh", "flush", "dev", NIC.far_ifname)
     with running_testpmd(here.host, TWIN) as testpmd:
         with counting(wire) as of_wire, counting(twin) as of_twin:
             words = (NIC.far_ifname, NIC.mac, str(FRAMES), str(RATE_HZ))
