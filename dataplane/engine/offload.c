@@ -145,3 +145,45 @@ void cv_offload_finish_checksum(struct rte_mbuf *packet) {
         sum = 0xffff;
     memcpy(rte_pktmbuf_mtod_offset(packet, uint8_t *, at), &sum, sizeof(sum));
 }
+
+/* Where the addresses are, how many bytes, and where the network header says that the frame ends.
+ */
+static const uint8_t *addresses_of(const struct rte_mbuf *packet, const struct headers *headers,
+                                   uint32_t *n, uint32_t *end) {
+    const uint8_t *l3 = rte_pktmbuf_mtod_offset(packet, const uint8_t *, headers->l2_len);
+
+    if (headers->is_ipv6) {
+        *n = 32;
+        *end = headers->l2_len + 40 + (l3[4] << 8 | l3[5]);
+        return l3 + 8;
+    }
+    *n = 8;
+    *end = headers->l2_len + (l3[2] << 8 | l3[3]);
+    return l3 + 12;
+}
+
+void cv_offload_vouch(struct rte_mbuf *packet) {
+    const uint8_t *addresses;
+    struct headers headers;
+    uint32_t n, end, at;
+    uint64_t checksum;
+    uint16_t field, sum;
+
+    if (rte_mbuf_refcnt_read(packet) > 1 || !RTE_MBUF_DIRECT(packet) ||
+        !cv_parse(packet, &headers) || !headers.is_ip || headers.l3_len > L3_LEN_MAX)
+        return;
+    checksum = checksum_flag(packet, &headers);
+    if (checksum == 0)
+        return;
+    addresses = addresses_of(packet, &headers, &n, &end);
+    at = headers.l2_len + headers.l3_len + checksum_offset(checksum);
+    memcpy(&field, rte_pktmbuf_mtod_offset(packet, uint8_t *, at), sizeof(field));
+    if (end != packet->pkt_len || (checksum == RTE_MBUF_F_TX_UDP_CKSUM && field == 0))
+        return;
+    sum = __rte_raw_cksum_reduce(__rte_raw_cksum(addresses, n, 0) +
+                                 rte_cpu_to_be_16(end - headers.l2_len - headers.l3_len) +
+                                 rte_cpu_to_be_16(headers.l4_proto));
+    memcpy(rte_pktmbuf_mtod_offset(packet, uint8_t *, at), &sum, sizeof(sum));
+    packet->ol_flags &= ~RTE_MBUF_F_RX_L4_CKSUM_MASK;
+    set_unfinished(packet, &headers, checksum);
+}

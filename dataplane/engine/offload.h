@@ -49,6 +49,20 @@ void cv_offload_to_vnet(const struct rte_mbuf *packet, struct virtio_net_hdr *vn
 /* Completes a partial TCP or UDP checksum in software and clears the flags. */
 void cv_offload_finish_checksum(struct rte_mbuf *packet);
 
+/*
+ * Is the checksum one that the ingress has verified? (The mask is two bits: both are "partial".)
+ */
+static inline bool cv_offload_verified(const struct rte_mbuf *packet) {
+    return (packet->ol_flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+}
+
+/*
+ * Makes a verified checksum a partial one, of TX flags and the pseudo-header's sum: the one way of
+ * saying "need not be verified" that both the kernel's end of a tap and librte_vhost take from us.
+ * Leaves packets alone that are shared, or whose end is not where their headers say.
+ */
+void cv_offload_vouch(struct rte_mbuf *packet);
+
 /* Which enum cv_offload an egress needs to take this packet as it is. */
 static inline uint32_t cv_offload_needed(const struct rte_mbuf *packet) {
     uint64_t flags = packet->ol_flags;

@@ -105,10 +105,11 @@ int cv_plug(struct plug *plug, const struct cv_port_conf *conf) {
     /* Drivers say why in DPDK's log only: what comes back is -1, or EFAULT for an unknown driver.
      */
     if (ret < 0)
-        return cv_fail(ENODEV,
-                       "%s: DPDK cannot open %s: no such driver, interface or device, or no "
-                       "permission (its own words are in the log)",
-                       conf->name, conf->ethdev_devargs);
+        return cv_fail(
+            ENODEV,
+            "%s: DPDK cannot open %s: no such driver, interface or device, no permission, "
+            "or another process has it (its own words are in the log)",
+            conf->name, conf->ethdev_devargs);
     ret = rte_eth_dev_get_port_by_name(plug->name, &plug->id);
     if (ret == 0)
         return 0;

@@ -123,7 +123,9 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
         return cv_fail(-ret, "%s: %s tells nothing of itself: %s", conf->name, device->plug.name,
                        strerror(-ret));
     if (conf->queues > info.max_rx_queues || conf->queues > info.max_tx_queues)
-        return cv_fail(ERANGE, "%s: %u queues asked for, %s has %u receive and %u transmit queues",
+        return cv_fail(ERANGE,
+                       "%s: %u queues asked for, %s has %u receive and %u transmit queues: ask "
+                       "for fewer",
                        conf->name, conf->queues, device->plug.name, info.max_rx_queues,
                        info.max_tx_queues);
     eth.rxmode.offloads = rx_offloads(&info, conf->ethdev_offloads);

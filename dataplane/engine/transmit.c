@@ -25,7 +25,8 @@ void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packe
 }
 
 static bool fits_as_it_is(const struct port *port, const struct rte_mbuf *packet) {
-    return !(packet->ol_flags & CV_UNFINISHED) && packet->pkt_len <= port->max_frame_bytes;
+    return !(packet->ol_flags & (CV_UNFINISHED | RTE_MBUF_F_RX_L4_CKSUM_GOOD)) &&
+           packet->pkt_len <= port->max_frame_bytes;
 }
 
 static void hand_over(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
@@ -53,13 +54,17 @@ static void send_segmented(struct tx_queue *queue, struct lane *lane, struct rte
 static void send_fixed(struct tx_queue *queue, struct lane *lane) {
     const struct port *port = queue->port;
     uint32_t offloads = atomic_load_explicit(&port->offloads, memory_order_relaxed);
+    bool vouch = port->role != CV_ROLE_UPLINK && (offloads & CV_OFFLOAD_TX_CHECKSUM);
     struct rte_mbuf *run[CV_BURST];
     uint16_t n = 0;
 
     for (uint16_t i = 0; i < queue->n; i++) {
         struct rte_mbuf *packet = queue->buffer[i];
-        uint32_t missing = cv_offload_needed(packet) & ~offloads;
+        uint32_t missing;
 
+        if (vouch && cv_offload_verified(packet))
+            cv_offload_vouch(packet);
+        missing = cv_offload_needed(packet) & ~offloads;
         if (cv_frame_bytes(packet) > port->max_frame_bytes) {
             cv_drop(lane, CV_DROP_TOO_BIG, packet);
         } else if (packet->ol_flags & RTE_MBUF_F_TX_TCP_SEG && missing) {
