@@ -36,6 +36,10 @@ static void store(uint64_t *word, uint64_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
+static uint32_t load_s(const uint32_t *seconds) {
+    return __atomic_load_n(seconds, __ATOMIC_RELAXED);
+}
+
 static struct learned_bucket *bucket_of(struct learned *learned, uint64_t mac) {
     return &learned->buckets[(mac * UINT64_C(0x9e3779b97f4a7c15)) >> 54];
 }
@@ -43,20 +47,24 @@ static struct learned_bucket *bucket_of(struct learned *learned, uint64_t mac) {
 void cv_learn(struct learned *learned, uint64_t mac, uint16_t port, uint32_t now_s) {
     struct learned_bucket *bucket = bucket_of(learned, mac);
     uint64_t entry = (uint64_t)port << 48 | mac;
+    uint32_t least_s = UINT32_MAX;
     int oldest = 0;
 
     for (int i = 0; i < CV_LEARN_WAYS; i++) {
         uint64_t known = load(&bucket->entries[i]);
+        uint32_t seen_s = load_s(&bucket->seen_s[i]);
 
         if ((known & CV_MAC_MASK) == mac) {
             if (known != entry)
                 store(&bucket->entries[i], entry);
-            if (bucket->seen_s[i] != now_s)
+            if (seen_s < now_s) /* the workers' clocks differ */
                 __atomic_store_n(&bucket->seen_s[i], now_s, __ATOMIC_RELAXED);
             return;
         }
-        if (bucket->seen_s[i] < bucket->seen_s[oldest])
+        if (seen_s < least_s) {
+            least_s = seen_s;
             oldest = i;
+        }
     }
     store(&bucket->entries[oldest], entry);
     __atomic_store_n(&bucket->seen_s[oldest], now_s, __ATOMIC_RELAXED);
@@ -69,15 +77,16 @@ uint32_t cv_learn_list(const struct learned *learned, uint32_t now_s, struct cv_
     for (int b = 0; b < CV_LEARN_BUCKETS; b++) {
         for (int i = 0; i < CV_LEARN_WAYS; i++) {
             uint64_t entry = load(&learned->buckets[b].entries[i]);
-            uint32_t seen_s = __atomic_load_n(&learned->buckets[b].seen_s[i], __ATOMIC_RELAXED);
+            uint32_t seen_s = load_s(&learned->buckets[b].seen_s[i]);
+            uint32_t age_s = now_s > seen_s ? now_s - seen_s : 0;
             uint64_t mac = rte_cpu_to_le_64(entry & CV_MAC_MASK);
 
-            if (entry == 0 || now_s - seen_s > CV_LEARN_AGE_S)
+            if (entry == 0 || age_s > CV_LEARN_AGE_S)
                 continue;
             if (n < max) {
                 entries[n].is_static = false;
                 entries[n].port = entry >> 48;
-                entries[n].age_s = now_s - seen_s;
+                entries[n].age_s = age_s;
                 memcpy(entries[n].mac, &mac, sizeof(entries[n].mac));
             }
             n++;

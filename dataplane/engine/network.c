@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Networks: L2 domains, each with at most one uplink and a tag on it. */
 #include <errno.h>
+#include <rte_cycles.h>
 #include <rte_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +11,6 @@
 #include "port.h"
 #include "registry.h"
 #include "table.h"
-#include "worker.h"
 
 pthread_mutex_t cv_registry_lock = PTHREAD_MUTEX_INITIALIZER;
 struct network *cv_networks[CV_MAX_NETWORKS];
@@ -134,10 +134,9 @@ int cv_fdb(int id, struct cv_fdb_entry *entries, uint32_t max) {
         return cv_fail(ENOENT, "there is no network %d", id);
     n = list_static(id, entries, max);
     if (cv_networks[id]->learned != NULL) {
-        uint32_t used = RTE_MIN(n, max);
+        uint32_t used = RTE_MIN(n, max), now_s = rte_rdtsc() / rte_get_tsc_hz();
 
-        n += cv_learn_list(cv_networks[id]->learned, cv_workers[0].now_s, entries + used,
-                           max - used);
+        n += cv_learn_list(cv_networks[id]->learned, now_s, entries + used, max - used);
     }
     return n;
 }
