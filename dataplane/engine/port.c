@@ -24,13 +24,18 @@ struct port *cv_port_get(int id) {
 }
 
 void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx) {
-    if (atomic_load(&port->n_rx) == n_rx && atomic_load(&port->n_tx) == n_tx)
-        return;
-    atomic_store(&port->n_rx, n_rx);
-    atomic_store(&port->n_tx, n_tx);
-    atomic_store(&port->ready, n_rx > 0 && n_tx > 0);
-    atomic_fetch_add(&port->service, 1);
-    if (cv_ports[port->id] == port)
+    bool known = false;
+
+    pthread_mutex_lock(&cv_registry_lock);
+    if (atomic_load(&port->n_rx) != n_rx || atomic_load(&port->n_tx) != n_tx) {
+        atomic_store(&port->n_rx, n_rx);
+        atomic_store(&port->n_tx, n_tx);
+        atomic_store(&port->ready, n_rx > 0 && n_tx > 0);
+        atomic_fetch_add(&port->service, 1);
+        known = cv_ports[port->id] == port;
+    }
+    pthread_mutex_unlock(&cv_registry_lock);
+    if (known)
         cv_table_publish(false);
 }
 
