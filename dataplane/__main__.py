@@ -74,6 +74,7 @@ def _open(options: Options, stack: ExitStack, engine: Engine, stop: Stop) -> Ser
     """Open the control socket. On the way out `stack` closes all, the clients' connections last:
     who sees its connection end knows that everything has been given back.
     """
+    from dataplane.balancing import Balancing
     from dataplane.operations import Operations
     from dataplane.server import Server
 
@@ -83,7 +84,7 @@ def _open(options: Options, stack: ExitStack, engine: Engine, stop: Stop) -> Ser
             listener = unix_socket.listen(options.socket)
         undo.pop_all()
     operations = Operations(engine, options, stop)
-    server = Server(listener, operations, stop)
+    server = Server(listener, operations, Balancing(engine, len(options.cores)), stop)
     stack.callback(server.close)
     stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)
     stack.callback(engine.stop)

@@ -242,6 +242,13 @@ class Engine:
             workers.append({key: getattr(raw, key) for key in _WORKER_COUNTERS})
         return workers
 
+    def rebalance(self) -> None:
+        """Measure how busy each receive queue is, and move some to other workers if that helps.
+
+        :raises EngineError: ENOMEM.
+        """
+        _check(lib.cv_rebalance())
+
     def memory(self) -> JsonObject:
         """Whether hugepages are in use, and the packet pools' sizes and use."""
         raw = ffi.new("struct cv_pool_stats *")
@@ -257,7 +264,8 @@ class Engine:
     def _queue_counters(self, port: int, queue: int) -> JsonObject:
         raw = ffi.new("struct cv_queue_counters *")
         _check(lib.cv_port_queue(port, queue, raw))
-        return {key: getattr(raw, key) for key in _QUEUE_COUNTERS}
+        counters = {key: getattr(raw, key) for key in _QUEUE_COUNTERS}
+        return counters | {"core": raw.core if raw.core >= 0 else None}
 
     def _port(self, name: str) -> int:
         if name in self._ports:

@@ -25,6 +25,7 @@ from dataplane.wire import (
 )
 
 if TYPE_CHECKING:
+    from dataplane.balancing import Balancing
     from dataplane.operations import Operations
     from dataplane.stop import Stop
 
@@ -36,9 +37,12 @@ log = logging.getLogger("dataplane")
 class Server:
     """Serves the operations on a listening socket until `stop` is requested, in one thread."""
 
-    def __init__(self, listener: socket.socket, operations: Operations, stop: Stop) -> None:
+    def __init__(
+        self, listener: socket.socket, operations: Operations, balancing: Balancing, stop: Stop
+    ) -> None:
         self._listener = listener
         self._operations = operations
+        self._balancing = balancing
         self._stop = stop
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
@@ -59,6 +63,7 @@ class Server:
                 else:
                     self._stop.drain()
             self._drop_stalled()
+            self._balancing.act()
             if arrivals:
                 # Last, so that clients that have left make room for those who come.
                 self._accept()
@@ -72,7 +77,8 @@ class Server:
         os.close(self._spare_fd)
 
     def _patience_s(self) -> float | None:
-        deadlines = [c.deadline_s for c in self._connections if c.deadline_s is not None]
+        dues_s = [self._balancing.due_s, *(c.deadline_s for c in self._connections)]
+        deadlines = [due_s for due_s in dues_s if due_s is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _drop_stalled(self) -> None:

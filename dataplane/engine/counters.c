@@ -61,12 +61,15 @@ int cv_port_counters(int id, struct cv_port_counters *counters) {
 
 int cv_port_queue(int id, uint16_t queue, struct cv_queue_counters *counters) {
     const struct port *port = cv_port_get(id);
+    uint16_t worker;
 
     if (port == NULL || queue >= port->queues)
         return cv_fail(ENOENT, "there is no queue %u of port %d", queue, id);
     memset(counters, 0, sizeof(*counters));
     counters->rx_packets = port->rx[queue].packets;
     counters->rx_bytes = port->rx[queue].bytes;
+    worker = port->rx[queue].worker;
+    counters->core = worker == CV_NO_WORKER ? -1 : cv_workers[worker].core;
     for (uint16_t w = 0; w < cv_n_workers; w++) {
         counters->tx_packets += port->lanes[w]->tx[queue].packets;
         counters->tx_bytes += port->lanes[w]->tx[queue].bytes;

@@ -117,6 +117,7 @@ struct cv_queue_counters {
     uint64_t rx_bytes;
     uint64_t tx_packets; /* from the engine to the port's peer */
     uint64_t tx_bytes;
+    int32_t core; /* of the worker that receives from it, -1 while none does */
 };
 
 struct cv_port_counters {
@@ -193,6 +194,12 @@ int cv_fdb(int network, struct cv_fdb_entry *entries, uint32_t max);
 
 /* Worker i of n_workers. -ENOENT beyond the last. */
 int cv_worker(uint16_t index, struct cv_worker_stats *stats);
+
+/*
+ * Measures how busy each receive queue has kept its worker since the call before, and moves some to
+ * other workers if one is much busier than another. To be called every few seconds. -ENOMEM.
+ */
+int cv_rebalance(void);
 
 /* Packet pool i. -ENOENT beyond the last. */
 int cv_pool(uint16_t index, struct cv_pool_stats *stats);

@@ -115,24 +115,6 @@ static void free_port(struct port *port) {
     rte_free(port);
 }
 
-/* Each receive queue goes to the worker that has the fewest. */
-static void assign_queues(struct port *port) {
-    uint32_t load[CV_MAX_WORKERS] = {0};
-
-    for (int i = 0; i < CV_MAX_PORTS; i++)
-        for (uint16_t q = 0; cv_ports[i] != NULL && q < cv_ports[i]->queues; q++)
-            load[cv_ports[i]->rx[q].worker]++;
-    for (uint16_t q = 0; q < port->queues; q++) {
-        uint16_t best = 0;
-
-        for (uint16_t w = 1; w < cv_n_workers; w++)
-            if (load[w] < load[best])
-                best = w;
-        port->rx[q].worker = best;
-        load[best]++;
-    }
-}
-
 static bool allocate_lanes(struct port *port) {
     size_t bytes = sizeof(struct lane) + port->queues * sizeof(struct tx_queue);
 
@@ -186,7 +168,8 @@ static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
         free_port(port);
         return NULL;
     }
-    assign_queues(port);
+    for (uint16_t q = 0; q < port->queues; q++)
+        port->rx[q].worker = CV_NO_WORKER;
     return port;
 }
 

@@ -82,13 +82,22 @@ struct lane {
     struct tx_queue tx[];
 } __rte_cache_aligned;
 
-/* A receive queue; written by the one worker that serves it. */
+/* A receive queue. */
 struct rx_queue {
+    /* written by the one worker that serves it */
     uint64_t packets;
     uint64_t bytes;
     uint64_t gso_packets;
-    uint16_t worker;
+    _Atomic uint64_t cycles; /* spent on its packets; counted by several workers only */
+
+    /* under the registry's lock */
+    uint64_t since; /* generation of the table that gave it to its worker */
+    uint64_t cycles_before;
+    uint16_t busy_permille;  /* of its worker's time, when last measured */
+    _Atomic uint16_t worker; /* CV_NO_WORKER while it is not in service */
 } __rte_cache_aligned;
+
+#define CV_NO_WORKER UINT16_MAX
 
 struct port {
     /* read for every packet */
@@ -113,6 +122,7 @@ struct port {
     char name[CV_NAME_SIZE];
     uint16_t mtu;
     uint16_t queues;          /* as configured */
+    uint16_t n_served;        /* receive queues that have a worker; under the registry's lock */
     _Atomic uint16_t n_rx;    /* to be polled, from 0 */
     _Atomic uint32_t service; /* changes whenever queues start or cease to be served */
     _Atomic bool ready;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "balance.h"
 #include "error.h"
 #include "fdb.h"
 #include "port.h"
@@ -44,7 +45,7 @@ static int allocate(struct table *table) {
         n_addresses++;
         if (!cv_is_trunk(port))
             members[port->network]++;
-        for (uint16_t q = 0; q < port->queues; q++)
+        for (uint16_t q = 0; q < port->n_served; q++)
             queues[port->rx[q].worker]++;
     }
     for (int i = 0; i < CV_MAX_NETWORKS; i++)
@@ -68,8 +69,6 @@ static int allocate(struct table *table) {
 }
 
 static void fill_port(struct table *table, struct port *port) {
-    uint16_t n_rx = atomic_load(&port->n_rx);
-
     if (!cv_is_trunk(port)) {
         struct network_view *network = &table->networks[port->network];
 
@@ -77,11 +76,13 @@ static void fill_port(struct table *table, struct port *port) {
         if (atomic_load(&port->n_tx) > 0)
             network->members[network->n_members++] = port;
     }
-    for (uint16_t q = 0; q < n_rx; q++) {
+    for (uint16_t q = 0; q < port->n_served; q++) {
         struct worker_view *view = &table->workers[port->rx[q].worker];
 
-        view->queues[view->n++] = (struct rx_assignment){
-            .port = port, .queue = q, .service = atomic_load(&port->service)};
+        view->queues[view->n++] = (struct rx_assignment){.port = port,
+                                                         .queue = q,
+                                                         .service = atomic_load(&port->service),
+                                                         .since = port->rx[q].since};
     }
 }
 
@@ -99,11 +100,13 @@ static void fill_network(struct table *table, int id) {
         cv_fdb_insert(table->fdb, cv_fdb_key(id, view->twin->mac), view->twin);
 }
 
-static struct table *build(void) {
+static struct table *build(uint64_t generation) {
     struct table *table = calloc(1, sizeof(*table));
 
     if (table == NULL)
         return NULL;
+    table->generation = generation;
+    cv_balance(generation);
     if (allocate(table) < 0) {
         free_table(table);
         return NULL;
@@ -156,13 +159,13 @@ int cv_table_publish(bool wait) {
     uint64_t generation;
 
     pthread_mutex_lock(&cv_registry_lock);
-    table = build();
+    old = atomic_load(&current);
+    generation = old == NULL ? 1 : old->generation + 1;
+    table = build(generation);
     if (table == NULL) {
         pthread_mutex_unlock(&cv_registry_lock);
         return cv_fail(ENOMEM, "out of memory for the forwarding table");
     }
-    old = atomic_load(&current);
-    generation = table->generation = old == NULL ? 1 : old->generation + 1;
     table->retired = old;
     atomic_store(&current, table);
     unused = take_unused();

@@ -30,6 +30,7 @@ struct rx_assignment {
     struct port *port;
     uint16_t queue;
     uint32_t service; /* the port's, when the table was built */
+    uint64_t since;   /* the worker begins when all use a table of this generation or a later one */
 };
 
 struct worker_view {

@@ -41,13 +41,20 @@ void cv_workers_quiesce(void) {
     }
 }
 
-static bool is_same_service(const struct poll *poll, const struct rx_assignment *assigned) {
-    return poll->port == assigned->port && poll->service == assigned->service;
+/* By port id and queue, as both arrays are sorted. */
+static bool is_before(const struct poll *poll, const struct rx_assignment *assigned) {
+    return poll->port->id < assigned->port->id ||
+           (poll->port->id == assigned->port->id && poll->queue < assigned->queue);
+}
+
+static bool is_same(const struct poll *poll, const struct rx_assignment *assigned) {
+    return poll->port == assigned->port && poll->queue == assigned->queue &&
+           poll->service == assigned->service && poll->since == assigned->since;
 }
 
 /*
- * Takes up the table in force. Both arrays are in the order of port ids and queues; a queue that is
- * in both stays as it is. The old table's ports are whole until the new generation is told.
+ * Takes up the table in force. A queue that is in both stays as it is; one that is new waits until
+ * no other worker can have it. The old table's ports are whole until the new generation is told.
  */
 static void adopt(struct worker *worker, struct table *table) {
     const struct worker_view *view = &table->workers[worker->index];
@@ -59,15 +66,16 @@ static void adopt(struct worker *worker, struct table *table) {
     for (uint32_t i = 0; i < view->n; i++) {
         const struct rx_assignment *assigned = &view->queues[i];
 
-        while (old < end && old->port->id < assigned->port->id)
+        while (old < end && is_before(old, assigned))
             cv_unwatch(worker, old++);
-        while (old < end && old->port->id == assigned->port->id && !is_same_service(old, assigned))
-            cv_unwatch(worker, old++);
-        if (old < end && old->port == assigned->port)
+        if (old < end && is_same(old, assigned))
             polls[i] = *old++;
         else
-            polls[i] = (struct poll){
-                .port = assigned->port, .queue = assigned->queue, .service = assigned->service};
+            polls[i] = (struct poll){.port = assigned->port,
+                                     .queue = assigned->queue,
+                                     .service = assigned->service,
+                                     .since = assigned->since,
+                                     .waits = true};
     }
     while (old < end)
         cv_unwatch(worker, old++);
@@ -81,6 +89,24 @@ static void adopt(struct worker *worker, struct table *table) {
     worker->table = table;
     worker->stats.rx_queues = view->n;
     atomic_store(&worker->generation, table->generation);
+}
+
+/* Whether every worker uses the table that gave this queue to this one, or a later one. */
+static bool may_begin(struct poll *poll) {
+    for (uint16_t i = 0; i < cv_n_workers; i++)
+        if (atomic_load(&cv_workers[i].generation) < poll->since)
+            return false;
+    poll->waits = false;
+    return true;
+}
+
+/* The cycles since the queue before was charged, or since the round began. */
+static void charge(struct worker *worker, struct rx_queue *rx) {
+    uint64_t now = rte_rdtsc(), cycles = atomic_load_explicit(&rx->cycles, memory_order_relaxed);
+
+    cycles += now - worker->charged_until;
+    atomic_store_explicit(&rx->cycles, cycles, memory_order_relaxed);
+    worker->charged_until = now;
 }
 
 static uint16_t serve(struct worker *worker, struct poll *poll) {
@@ -98,6 +124,8 @@ static uint16_t serve(struct worker *worker, struct poll *poll) {
     rx->packets += n;
     cv_switch(worker, poll->port, packets, n);
     cv_transmit_flush(worker);
+    if (worker->charges)
+        charge(worker, rx);
     return n;
 }
 
@@ -120,7 +148,7 @@ static uint32_t round_of_polls(struct worker *worker) {
     for (uint32_t i = 0; i < worker->n_polls; i++) {
         struct poll *poll = &worker->polls[i];
 
-        if (poll->armed)
+        if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
             continue;
         n = serve(worker, poll);
         if (n > 0)
@@ -134,6 +162,7 @@ static uint32_t round_of_polls(struct worker *worker) {
 
 /* A look at every watched queue: a notification can be lost when buffers were short. */
 static void look_after(struct worker *worker) {
+    worker->charged_until = rte_rdtsc();
     for (uint32_t i = 0; i < worker->n_polls; i++) {
         struct poll *poll = &worker->polls[i];
 
@@ -174,6 +203,7 @@ static int run(void *argument) {
     /* The default of 50 us would be added to every short sleep. */
     prctl(PR_SET_TIMERSLACK, 1);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
+        worker->charged_until = before;
         n = one_round(worker);
         now = rte_rdtsc();
         count_round(worker, now - before, n);
@@ -199,6 +229,7 @@ static int set_up(struct worker *worker, uint16_t index, const struct cv_options
     worker->core = worker->stats.core = options->cores[index];
     worker->lcore = index + 1;
     worker->may_sleep = !options->poll;
+    worker->charges = options->n_workers > 1;
     return cv_watch_open(worker);
 }
 

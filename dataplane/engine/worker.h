@@ -18,6 +18,8 @@ struct poll {
     uint16_t queue;
     uint16_t empty_rounds; /* since the last packet */
     uint32_t service;      /* the port's, when this entry was made */
+    uint64_t since;        /* generation of the table that gave it to this worker */
+    bool waits;            /* not polled: another worker may not have let go yet */
     bool armed;            /* not polled: its fd is in the worker's epoll set */
     int fd;                /* valid while armed */
 };
@@ -34,6 +36,8 @@ struct worker {
     int epoll_fd;
     int wake_fd;
     uint32_t now_s; /* engine time */
+    bool charges;   /* counts the cycles that each queue takes */
+    uint64_t charged_until;
 
     struct table *table;
     struct poll *polls;
