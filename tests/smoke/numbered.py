@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.smoke.ports import Container
+    from tests.smoke.ports import Container, Port
 
 PORT = 5000
 FLOWS = 4
@@ -60,23 +60,45 @@ class Numbered:
 @contextmanager
 def numbered(source: Container, sink: Container, port: int = PORT) -> Iterator[Numbered]:
     """Send during the block; at its end all that was sent has had time to arrive."""
-    flows = Numbered()
     with ExitStack() as stack:
-
-        def open_socket() -> socket.socket:
-            return stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-
-        server = sink.netns.inside(open_socket)
+        (server,) = _open(stack, sink, 1)
         server.bind((sink.ip4, port))
+        with _running(_open(stack, source, FLOWS), [server], (sink.ip4, port)) as flows:
+            yield flows
+
+
+@contextmanager
+def numbered_and_returned(source: Container, mirror: Port) -> Iterator[Numbered]:
+    """Send during the block to a port that sends back what it gets, addresses swapped."""
+    with ExitStack() as stack:
+        clients = _open(stack, source, FLOWS)
+        for client in clients:
+            client.bind((source.ip4, 0))
+        with _running(clients, clients, (mirror.ip4, PORT)) as flows:
+            yield flows
+
+
+def _open(stack: ExitStack, place: Container, count: int) -> list[socket.socket]:
+    def work() -> list[socket.socket]:
+        return [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)) for _ in range(count)]
+
+    return place.netns.inside(work)
+
+
+@contextmanager
+def _running(
+    clients: list[socket.socket], servers: list[socket.socket], address: tuple[str, int]
+) -> Iterator[Numbered]:
+    flows = Numbered()
+    threads = [threading.Thread(target=flows.send, args=(clients, address))]
+    threads += [threading.Thread(target=flows.receive, args=(server,)) for server in servers]
+    for server in servers:
         server.settimeout(SILENCE_S)
-        clients = source.netns.inside(lambda: [open_socket() for _ in range(FLOWS)])
-        receiver = threading.Thread(target=flows.receive, args=(server,))
-        sender = threading.Thread(target=flows.send, args=(clients, (sink.ip4, port)))
-        receiver.start()
-        stack.callback(receiver.join)
-        stack.callback(flows.stop.set)
-        sender.start()
+    for thread in threads:
+        thread.start()
+    try:
         yield flows
+    finally:
         flows.stop.set()
-        sender.join()
-        receiver.join()
+        for thread in threads:
+            thread.join()

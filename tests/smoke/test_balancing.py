@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.smoke.netns import netns
-from tests.smoke.numbered import numbered
-from tests.smoke.ports import Container, Port, wait_until
+from tests.smoke.numbered import numbered, numbered_and_returned
+from tests.smoke.ports import Container, Port, switch_offloads, wait_until
 from tests.smoke.testpmd import running_testpmd
 from tests.smoke.topology import Lab, dataplane_in_host, lab_on
 from tests.smoke.traffic import ping
@@ -114,6 +114,23 @@ def test_nothing_is_lost_while_ports_come_and_go(lab: Lab) -> None:
                 newcomer.delete()
     flows.assert_all_in_order()
     more_flows.assert_all_in_order()
+
+
+def test_nothing_is_lost_to_and_from_an_application(lab: Lab) -> None:
+    network = lab.network()
+    source, application = lab.container(network, 1, queues=2), lab.application(network, 2, queues=2)
+    source.know(application)
+    # testpmd hands back a checksum that is still to be completed as if it were complete.
+    switch_offloads(source.netns, "eth0", "tx")
+    two_queues = ("--rxq=2", "--txq=2")
+    with running_testpmd(application, "5tswap", *two_queues, device=",queues=2"):
+        wait_until(lambda: application.state()["rx_queues"] == 2, "both queue pairs")
+        assert sorted(cores_of(application)) == WORKER_CORES
+        with numbered_and_returned(source, application) as flows:
+            for number in range(21, 21 + ROUNDS):
+                plugged(lab, network, number).delete()
+                lab.application(network, number).delete()
+    flows.assert_all_in_order()
 
 
 def test_busy_queues_move_apart(lab: Lab) -> None:
