@@ -42,10 +42,8 @@ static bool is_spread(const struct port *port) {
 }
 
 static void release_from(struct port *port, uint16_t first) {
-    for (uint16_t q = first; q < port->queues; q++) {
+    for (uint16_t q = first; q < port->queues; q++)
         port->rx[q].worker = CV_NO_WORKER;
-        port->rx[q].busy_permille = 0;
-    }
 }
 
 /* Takes back the queues that are not in service, or all if the rest is not spread any more. */
@@ -67,6 +65,15 @@ static void count(struct load *load, const struct port *port) {
     }
 }
 
+/* Not a packet since the measurement before the last one. */
+static bool is_idle(const struct rx_queue *rx) {
+    return rx->busy_permille == 0 && atomic_load(&rx->cycles) == rx->cycles_before;
+}
+
+/*
+ * An uplink's device sends from its queues in any order. So what is moved keeps the transmit queue
+ * that may still hold some of its packets, unless it has had none of late.
+ */
 static void give(struct rx_queue *rx, uint16_t worker, struct load *load, uint64_t generation) {
     if (rx->worker != CV_NO_WORKER) {
         load->queues[rx->worker]--;
@@ -74,6 +81,8 @@ static void give(struct rx_queue *rx, uint16_t worker, struct load *load, uint64
     }
     load->queues[worker]++;
     load->busy_permille[worker] += rx->busy_permille;
+    if (rx->home == CV_NO_WORKER || is_idle(rx))
+        rx->home = worker;
     rx->worker = worker;
     rx->since = generation;
 }
@@ -103,8 +112,7 @@ static void place(struct port *port, struct load *load, uint64_t generation) {
     }
 }
 
-/* What lies between two workers' loads after a move from the busier one, whichever is then busier.
- */
+/* Between two workers' loads after a move from the busier one; below 0 if the other then is. */
 static int32_t gap_after(const struct load *load, uint16_t from, uint16_t to,
                          int32_t busy_permille) {
     return (int32_t)load->busy_permille[from] - (int32_t)load->busy_permille[to] -
@@ -210,9 +218,10 @@ static void measure(void) {
     for (int i = 0; i < CV_MAX_PORTS; i++) {
         for (uint16_t q = 0; cv_ports[i] != NULL && q < cv_ports[i]->queues; q++) {
             struct rx_queue *rx = &cv_ports[i]->rx[q];
-            uint64_t cycles = rx->cycles;
+            uint64_t cycles = atomic_load(&rx->cycles), spent = cycles - rx->cycles_before;
 
-            rx->busy_permille = RTE_MIN((cycles - rx->cycles_before) * 1000 / elapsed, 1000ul);
+            /* Rounded up: 0 is none at all. */
+            rx->busy_permille = RTE_MIN((spent * 1000 + elapsed - 1) / elapsed, 1000ul);
             rx->cycles_before = cycles;
         }
     }

@@ -169,7 +169,7 @@ static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
         return NULL;
     }
     for (uint16_t q = 0; q < port->queues; q++)
-        port->rx[q].worker = CV_NO_WORKER;
+        port->rx[q].worker = port->rx[q].home = CV_NO_WORKER;
     return port;
 }
 

@@ -94,6 +94,7 @@ struct rx_queue {
     uint64_t since; /* generation of the table that gave it to its worker */
     uint64_t cycles_before;
     uint16_t busy_permille;  /* of its worker's time, when last measured */
+    uint16_t home;           /* the worker in whose name its packets leave by an uplink */
     _Atomic uint16_t worker; /* CV_NO_WORKER while it is not in service */
 } __rte_cache_aligned;
 
@@ -109,7 +110,7 @@ struct port {
     uint16_t network;      /* meaningless for trunks */
     _Atomic uint16_t n_tx; /* queues to spread transmission over */
     bool spoof_check;
-    bool tx_by_worker; /* queue by worker, not by flow */
+    bool tx_by_worker; /* queue by worker (that of the receive queue's home), not by flow */
     enum cv_role role;
     struct sources sources;
     void *device; /* the kind's own */

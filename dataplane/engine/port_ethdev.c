@@ -27,7 +27,7 @@
 struct ethdev {
     uint16_t id; /* DPDK's port id, that of the plug */
     bool multi_segment;
-    bool shared_tx; /* fewer queues than workers */
+    bool shared_tx; /* several workers may send to one queue */
     uint64_t tx_offloads;
     uint16_t n_tx;
     struct rte_mempool *pool; /* of what it receives */
@@ -142,7 +142,7 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
         return cv_fail(-ret, "%s: %s cannot be configured with %u queues: %s", conf->name,
                        device->plug.name, conf->queues, strerror(-ret));
     device->n_tx = conf->queues;
-    device->shared_tx = cv_n_workers > 1 && (device->n_tx < cv_n_workers || !port->tx_by_worker);
+    device->shared_tx = cv_n_workers > 1;
     device->tx_offloads = eth.txmode.offloads;
     device->multi_segment = eth.txmode.offloads & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
     atomic_store(&port->offloads,

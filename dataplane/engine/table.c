@@ -81,6 +81,7 @@ static void fill_port(struct table *table, struct port *port) {
 
         view->queues[view->n++] = (struct rx_assignment){.port = port,
                                                          .queue = q,
+                                                         .home = port->rx[q].home,
                                                          .service = atomic_load(&port->service),
                                                          .since = port->rx[q].since};
     }

@@ -29,6 +29,7 @@ struct network_view {
 struct rx_assignment {
     struct port *port;
     uint16_t queue;
+    uint16_t home;    /* the receive queue's */
     uint32_t service; /* the port's, when the table was built */
     uint64_t since;   /* the worker begins when all use a table of this generation or a later one */
 };

@@ -16,7 +16,7 @@ void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packe
     struct tx_queue *queue = &lane->tx[0];
 
     if (n_tx > 1)
-        queue = &lane->tx[(out->tx_by_worker ? worker->index : cv_flow_hash(packet)) % n_tx];
+        queue = &lane->tx[(out->tx_by_worker ? worker->home : cv_flow_hash(packet)) % n_tx];
     if (queue->n == 0) {
         queue->next_dirty = worker->dirty;
         worker->dirty = queue;

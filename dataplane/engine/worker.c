@@ -73,6 +73,7 @@ static void adopt(struct worker *worker, struct table *table) {
         else
             polls[i] = (struct poll){.port = assigned->port,
                                      .queue = assigned->queue,
+                                     .home = assigned->home,
                                      .service = assigned->service,
                                      .since = assigned->since,
                                      .waits = true};
@@ -122,6 +123,7 @@ static uint16_t serve(struct worker *worker, struct poll *poll) {
             (packets[i]->ol_flags & (RTE_MBUF_F_RX_LRO | RTE_MBUF_F_TX_TCP_SEG)) != 0;
     }
     rx->packets += n;
+    worker->home = poll->home;
     cv_switch(worker, poll->port, packets, n);
     cv_transmit_flush(worker);
     if (worker->charges)

@@ -16,6 +16,7 @@
 struct poll {
     struct port *port;
     uint16_t queue;
+    uint16_t home;         /* the receive queue's */
     uint16_t empty_rounds; /* since the last packet */
     uint32_t service;      /* the port's, when this entry was made */
     uint64_t since;        /* generation of the table that gave it to this worker */
@@ -36,6 +37,7 @@ struct worker {
     int epoll_fd;
     int wake_fd;
     uint32_t now_s; /* engine time */
+    uint16_t home;  /* of the receive queue being served */
     bool charges;   /* counts the cycles that each queue takes */
     uint64_t charged_until;
 
