@@ -13,7 +13,7 @@
 #include "source.h"
 
 #define PAUSE_US 2000
-#define STEPS_PER_REBALANCE 8
+#define STEPS_PER_REBALANCE 16
 #define STEPS_PER_SILENCE 64
 
 static unsigned int seed = 1;
@@ -54,7 +54,7 @@ static void add_uplink(void) {
         .network = -1,
         .uplink = -1,
         .mtu = 1500,
-        .queues = 1, /* of both workers */
+        .queues = NIC_QUEUES,
         .ethdev_devargs = "net_null0",
         .ethdev_netns_fd = -1,
     };
@@ -159,6 +159,7 @@ int main(int argc, char **argv) {
             must(cv_port_del(ports[i]), "port");
     for (int i = 0; i < STABLE; i++)
         must(cv_port_del(ports[i]), "port");
+    nic_send_all();
     failed = report();
     cv_stop();
     return failed;

@@ -134,7 +134,7 @@ static uint16_t source_rx(struct worker *worker, struct port *port, uint16_t que
         else if (call % 2 == 0)
             packets[got] = make(number, (number + 1 + queue) % STABLE, flow);
         else
-            packets[got] = make(number, UNKNOWN, flow + 1);
+            packets[got] = make(number, UNKNOWN, number < STABLE ? flow + 1 : NO_FLOW);
         if (packets[got] == NULL)
             break;
         got++;

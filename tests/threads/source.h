@@ -16,7 +16,7 @@
 #define STABLE 6 /* the first ones are never deleted: all that is sent to them must arrive */
 #define QUEUES 3
 
-/* A queue has one flow to a stable source and one to the uplink. */
+/* A queue has a flow to a stable source, and if its own is stable too one to the uplink. */
 #define FLOWS (SOURCES * QUEUES * 2)
 
 struct flow {
@@ -43,6 +43,12 @@ void *toggle_until(void *stop);
 
 /* Takes note of packets that were sent to where they should. */
 void check(struct rte_mbuf **packets, uint16_t n);
+
+#define NIC_QUEUES 2
+#define NIC_KEEPS 32
+
+/* Sends what the NIC still keeps. */
+void nic_send_all(void);
 
 void source_mac(uint8_t mac[6], uint16_t number);
 
