@@ -33,6 +33,7 @@ def test_interface_that_is_down(lab: Lab) -> None:
     network = lab.network()
     sender, receiver = lab.container(network, 1), lab.container(network, 2)
     receiver.netns.ip("link set eth0 down")
-    assert send_and_count(sender, receiver) == {"not_ready": 1}
+    # The sender's kernel has news of its own for all, of IPv6.
+    assert send_and_count(sender, receiver).keys() == {"not_ready"}
     receiver.netns.ip("link set eth0 up")
     assert ping(sender.netns, receiver.ip4) == 3
