@@ -33,14 +33,22 @@ static uint32_t std_count(uint32_t memory_mb) {
     return RTE_MIN(RTE_MAX(count, (uint64_t)STD_MIN), (uint64_t)STD_MAX);
 }
 
+/* As rte_pktmbuf_pool_create, but for the slack, which an mbuf's 16 bits of length do not reach. */
+static struct rte_mempool *create_jumbo(uint32_t n) {
+    struct rte_pktmbuf_pool_private data = {.mbuf_data_room_size = UINT16_MAX};
+
+    return rte_mempool_create("jumbo", n, sizeof(struct rte_mbuf) + UINT16_MAX + CV_JUMBO_SLACK,
+                              JUMBO_CACHE, sizeof(data), rte_pktmbuf_pool_init, &data,
+                              rte_pktmbuf_init, NULL, SOCKET_ID_ANY, 0);
+}
+
 int cv_pools_create(uint32_t memory_mb, uint16_t n_workers) {
     cv_std_pool = rte_pktmbuf_pool_create("std", std_count(memory_mb), STD_CACHE, 0,
                                           RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (cv_std_pool == NULL)
         return cv_fail(ENOMEM, "cannot make %u packet buffers out of %u MiB: %s; raise memory",
                        std_count(memory_mb), memory_mb, rte_strerror(rte_errno));
-    cv_jumbo_pool = rte_pktmbuf_pool_create("jumbo", JUMBO_PER_WORKER * n_workers, JUMBO_CACHE, 0,
-                                            UINT16_MAX, SOCKET_ID_ANY);
+    cv_jumbo_pool = create_jumbo(JUMBO_PER_WORKER * n_workers);
     if (cv_jumbo_pool == NULL)
         return cv_fail(ENOMEM, "cannot make %u buffers of 64 KiB out of %u MiB: %s; raise memory",
                        JUMBO_PER_WORKER * n_workers, memory_mb, rte_strerror(rte_errno));

@@ -15,6 +15,9 @@ extern struct rte_mempool *cv_std_pool;
  */
 extern struct rte_mempool *cv_jumbo_pool;
 
+/* Bytes behind each of them which may be written, for what a read gives beyond its 65,535. */
+#define CV_JUMBO_SLACK 257
+
 /* Makes both pools within memory_mb. Returns 0 or -ENOMEM. */
 int cv_pools_create(uint32_t memory_mb, uint16_t n_workers);
 

@@ -263,7 +263,6 @@ void cv_workers_stop(void) {
         cv_worker_wake(worker);
         rte_eal_wait_lcore(worker->lcore);
         rte_pktmbuf_free(worker->jumbo);
-        rte_pktmbuf_free(worker->spill);
         cv_watch_close(worker);
         free(worker->polls);
     }

@@ -50,7 +50,6 @@ struct worker {
     struct tx_queue *dirty; /* list of those with packets to be sent at the end of the round */
 
     struct rte_mbuf *jumbo; /* kept for the next tap read */
-    struct rte_mbuf *spill;
 
     struct cv_worker_stats stats;
 } __rte_cache_aligned;

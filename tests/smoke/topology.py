@@ -192,8 +192,8 @@ def lab_on(dataplane: Dataplane, host: Netns) -> Iterator[Lab]:
         stack.close()
         assert port_names(control) == ports
         if not ports:
-            # Each worker keeps two at hand, for the next packet off a tap.
-            at_hand = 2 * len(control.workers()["workers"])
+            # Each worker keeps one at hand, for the next packet off a tap.
+            at_hand = len(control.workers()["workers"])
             in_use = buffers_in_use(control)
             assert in_use <= at_hand, f"{in_use} packet buffers in use, {at_hand} expected"
 
