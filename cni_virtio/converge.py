@@ -1,7 +1,7 @@
 """Making the dataplane match what is wanted: the executor of the plan, for ADD and recovery alike.
 
-The dataplane does one thing at a time, so there is one lock. What it has is mirrored here; after
-any doubt (it restarted, or an answer got lost) the mirror is read anew.
+The dataplane does one thing at a time, so there is one lock. What it has is mirrored; after any
+doubt (it restarted, or an answer got lost) the mirror is read anew.
 """
 
 from __future__ import annotations
@@ -9,52 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cni_virtio import ports, tap
-from cni_virtio.reconcile import (
-    Action,
-    Actual,
-    AddNetwork,
-    AddPort,
-    DelNetwork,
-    DelPort,
-    Desired,
-    plan,
-)
+from cni_virtio.mirror import Mirror, OpenPort, UplinkSeen, listed
+from cni_virtio.reconcile import Action, AddNetwork, AddPort, DelNetwork, DelPort, plan
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
-from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
+from dataplane.wire import JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-OpenPort = Callable[[PortSpec], list[int]]
-"""Opens what a port is attached to: a tap's queues, or the namespace of one behind vhost-net."""
-
-UplinkSeen = Callable[[PortSpec, JsonObject], None]
-"""Is told of each uplink that is there, with its state."""
-
-
-@dataclass
-class _Mirror:
-    """What the dataplane has."""
-
-    networks: dict[str, NetworkSpec] = field(default_factory=dict)
-    ports: dict[str, PortSpec] = field(default_factory=dict)
-
-    def scope(self, desired: Desired, network: str, names: Sequence[str]) -> Actual:
-        """Return the part that the desired one is about."""
-        chosen = {*names, *desired.ports}
-        if network not in desired.networks:  # it goes, and so do all its ports
-            chosen |= {name for name, spec in self.ports.items() if spec.network == network}
-        return Actual(
-            {network: self.networks[network]} if network in self.networks else {},
-            {name: self.ports[name] for name in chosen if name in self.ports},
-        )
 
 
 class Converger:
@@ -69,10 +36,8 @@ class Converger:
     ) -> None:
         self._client = client
         self._wanted = wanted
-        self._open_port = open_port
-        self._uplink_seen = uplink_seen
         self._lock = threading.RLock()
-        self._mirror = _Mirror()
+        self._mirror = Mirror(client, open_port, uplink_seen)
         self._online = threading.Event()
         self._attention = threading.Event()
         self._stale = True
@@ -113,7 +78,7 @@ class Converger:
         """Return one port as the dataplane shows it. Raises as the client does."""
         if not self._online.is_set():
             raise DataplaneUnavailable(f"the dataplane is down: {self.offline_reason}")
-        (port,) = _list(self._client.ports(name))
+        (port,) = listed(self._client.ports(name))
         return port
 
     def known_port(self, name: str) -> JsonObject | None:
@@ -162,7 +127,7 @@ class Converger:
                 actual = self._mirror.scope(desired, network, port_names)
                 for action in plan(desired, actual):
                     if isinstance(action, kinds):
-                        self._execute(action, given)
+                        self._mirror.execute(action, given)
                 for name in port_names:
                     self._failures.pop(name, None)
         except DataplaneUnavailable:
@@ -182,57 +147,8 @@ class Converger:
         self._attention.set()
 
     def _refresh(self) -> None:
-        networks = [NetworkSpec.from_json(each["spec"]) for each in _list(self._client.networks())]
-        found = [self._read_port(each) for each in _list(self._client.ports())]
-        self._mirror = _Mirror(
-            {spec.name: spec for spec in networks}, {spec.name: spec for spec in found}
-        )
+        self._mirror.refresh()
         self._stale = False
-
-    def _read_port(self, port: JsonObject) -> PortSpec:
-        spec = PortSpec.from_json(port["spec"])
-        if spec.role == "uplink":
-            self._uplink_seen(spec, port["state"])
-        return spec
-
-    # --- actions ----------------------------------------------------------------------------------
-
-    def _execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
-        match action:
-            case AddNetwork(spec):
-                self._client.network_add(spec)
-                self._mirror.networks[spec.name] = spec
-            case DelNetwork(name):
-                with _absent_is_fine():
-                    self._client.network_del(name)
-                self._mirror.networks.pop(name, None)
-            case AddPort(spec):
-                self._add_port(spec, given.get(spec.name))
-            case DelPort(name):
-                self._del_port(name)
-
-    def _add_port(self, spec: PortSpec, fds: list[int] | None) -> None:
-        opened = self._open_port(spec) if fds is None else fds
-        try:
-            try:
-                self._client.port_add(spec, opened)
-            except DataplaneError as error:
-                if error.code != Code.EXISTS or spec.name in self._mirror.ports:
-                    raise
-                # Of an earlier call whose answer got lost: it may hold another tap of that name.
-                self._client.port_del(spec.name)
-                self._client.port_add(spec, opened)
-        finally:
-            tap.close_all(opened)
-        self._mirror.ports[spec.name] = spec
-        if spec.role == "uplink":
-            for port in _list(self._client.ports(spec.name)):
-                self._read_port(port)
-
-    def _del_port(self, name: str) -> None:
-        with _absent_is_fine():
-            self._client.port_del(name)
-        self._mirror.ports.pop(name, None)
 
     # --- everything -------------------------------------------------------------------------------
 
@@ -281,10 +197,9 @@ class Converger:
         self._attention.set()
 
     def _remove_unfit(self) -> None:
-        mirror = Actual(dict(self._mirror.networks), dict(self._mirror.ports))
-        for action in plan(self._wanted.everything(), mirror):
+        for action in plan(self._wanted.everything(), self._mirror.everything()):
             if isinstance(action, DelPort | DelNetwork):
-                self._execute(action, {})
+                self._mirror.execute(action, {})
 
     def _add_loose_uplinks(self) -> None:
         """Add the uplinks that no network brings along."""
@@ -307,7 +222,7 @@ class Converger:
         try:
             with self._lock:
                 if spec.name not in self._mirror.ports:
-                    self._add_port(spec, None)
+                    self._mirror.add_port(spec)
             self._failures.pop(spec.name, None)
         except (DataplaneError, DataplaneUnavailable, OSError) as error:
             self._note(spec.name, error)
@@ -332,19 +247,3 @@ class Converger:
             log.warning("%s: %s; it stays wanted and is tried again", name, reason)
         self._said[name] = self._failures[name] = reason
         self._attention.set()
-
-
-def _list(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the one list of a reply."""
-    (items,) = reply.values()
-    assert isinstance(items, list)
-    return items
-
-
-@contextlib.contextmanager
-def _absent_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except DataplaneError as error:
-        if error.code != Code.NOT_FOUND:
-            raise

@@ -1,0 +1,116 @@
+"""What the dataplane has, as far as the agent knows, and the actions that change both."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from cni_virtio import tap
+from cni_virtio.reconcile import Action, Actual, AddNetwork, AddPort, DelNetwork, DelPort, Desired
+from dataplane.client import DataplaneClient, DataplaneError
+from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
+
+OpenPort = Callable[[PortSpec], list[int]]
+"""Opens what a port is attached to: a tap's queues, or the namespace of one behind vhost-net."""
+
+UplinkSeen = Callable[[PortSpec, JsonObject], None]
+"""Is told of each uplink that is there, with its state."""
+
+
+class Mirror:
+    """The dataplane's networks and ports by name.
+
+    Its methods raise as the client does; whether it is still right then is for the caller to doubt.
+    """
+
+    def __init__(
+        self, client: DataplaneClient, open_port: OpenPort, uplink_seen: UplinkSeen
+    ) -> None:
+        self._client = client
+        self._open_port = open_port
+        self._uplink_seen = uplink_seen
+        self.networks: dict[str, NetworkSpec] = {}
+        self.ports: dict[str, PortSpec] = {}
+
+    def refresh(self) -> None:
+        """Read everything anew."""
+        networks = [NetworkSpec.from_json(each["spec"]) for each in listed(self._client.networks())]
+        found = [self._read_port(each) for each in listed(self._client.ports())]
+        self.networks = {spec.name: spec for spec in networks}
+        self.ports = {spec.name: spec for spec in found}
+
+    def everything(self) -> Actual:
+        """Return all of it, to plan with."""
+        return Actual(dict(self.networks), dict(self.ports))
+
+    def scope(self, desired: Desired, network: str, names: Sequence[str]) -> Actual:
+        """Return the part that the desired one is about."""
+        chosen = {*names, *desired.ports}
+        if network not in desired.networks:  # it goes, and so do all its ports
+            chosen |= {name for name, spec in self.ports.items() if spec.network == network}
+        return Actual(
+            {network: self.networks[network]} if network in self.networks else {},
+            {name: self.ports[name] for name in chosen if name in self.ports},
+        )
+
+    def execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
+        """Carry out an action; `given` are descriptors of ports that are open already, by name.
+
+        Raises the OSError of a tap that cannot be opened, too.
+        """
+        match action:
+            case AddNetwork(spec):
+                self._client.network_add(spec)
+                self.networks[spec.name] = spec
+            case DelNetwork(name):
+                with _absent_is_fine():
+                    self._client.network_del(name)
+                self.networks.pop(name, None)
+            case AddPort(spec):
+                self.add_port(spec, given.get(spec.name))
+            case DelPort(name):
+                with _absent_is_fine():
+                    self._client.port_del(name)
+                self.ports.pop(name, None)
+
+    def add_port(self, spec: PortSpec, fds: list[int] | None = None) -> None:
+        """Add a port; without `fds` what it is attached to is opened. They are closed here."""
+        opened = self._open_port(spec) if fds is None else fds
+        try:
+            try:
+                self._client.port_add(spec, opened)
+            except DataplaneError as error:
+                if error.code != Code.EXISTS or spec.name in self.ports:
+                    raise
+                # Of an earlier call whose answer got lost: it may hold another tap of that name.
+                self._client.port_del(spec.name)
+                self._client.port_add(spec, opened)
+        finally:
+            tap.close_all(opened)
+        self.ports[spec.name] = spec
+        if spec.role == "uplink":
+            for port in listed(self._client.ports(spec.name)):
+                self._read_port(port)
+
+    def _read_port(self, port: JsonObject) -> PortSpec:
+        spec = PortSpec.from_json(port["spec"])
+        if spec.role == "uplink":
+            self._uplink_seen(spec, port["state"])
+        return spec
+
+
+def listed(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the one list of a reply."""
+    (items,) = reply.values()
+    assert isinstance(items, list)
+    return items
+
+
+@contextlib.contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except DataplaneError as error:
+        if error.code != Code.NOT_FOUND:
+            raise
