@@ -59,6 +59,7 @@ _WORKER_COUNTERS = (
     "empty_rounds",
     "packets",
     "sleeps",
+    "wake_cycles",
 )
 
 JsonObject = dict[str, Any]
@@ -239,7 +240,8 @@ class Engine:
         raw = ffi.new("struct cv_worker_stats *")
         workers: list[JsonObject] = []
         while lib.cv_worker(len(workers), raw) == 0:
-            workers.append({key: getattr(raw, key) for key in _WORKER_COUNTERS})
+            counters: JsonObject = {key: getattr(raw, key) for key in _WORKER_COUNTERS}
+            workers.append(counters | {"wakes": list(raw.wakes)})
         return workers
 
     def rebalance(self) -> None:

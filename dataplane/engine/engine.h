@@ -19,6 +19,7 @@
 #define CV_MAX_WORKERS 32
 #define CV_NAME_SIZE 256
 #define CV_DRIVER_SIZE 32
+#define CV_WAKE_BUCKETS 16
 
 enum cv_kind { CV_KIND_ETHDEV, CV_KIND_VHOST, CV_KIND_TAP };
 
@@ -149,6 +150,8 @@ struct cv_worker_stats {
     uint64_t empty_rounds;
     uint64_t packets;
     uint64_t sleeps;
+    uint64_t wake_cycles;            /* how late it woke, of those sleeps whose end is known */
+    uint64_t wakes[CV_WAKE_BUCKETS]; /* those sleeps: [i] at most 2^i us late; the last, any */
 };
 
 struct cv_pool_stats {
@@ -192,7 +195,7 @@ const char *cv_drop_name(int reason);
 /* Copies at most max forwarding entries of a network. Returns how many there are. */
 int cv_fdb(int network, struct cv_fdb_entry *entries, uint32_t max);
 
-/* Worker i of n_workers. -ENOENT beyond the last. */
+/* Worker i of n_workers; one that sleeps is woken, to time it. -ENOENT beyond the last. */
 int cv_worker(uint16_t index, struct cv_worker_stats *stats);
 
 /*

@@ -2,6 +2,8 @@
 #include "watch.h"
 
 #include <errno.h>
+#include <rte_common.h>
+#include <rte_cycles.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -15,6 +17,9 @@
 
 /* What a lost notification may cost. */
 #define SLEEP_WATCHED_NS 100000000
+
+#define NS_PER_S 1000000000
+#define US_PER_S 1000000
 
 #define EVENTS_MAX 64
 #define WAKE_TOKEN UINT64_MAX
@@ -55,9 +60,12 @@ void cv_watch_close(struct worker *worker) {
 }
 
 void cv_worker_wake(struct worker *worker) {
-    uint64_t one = 1;
+    uint64_t one = 1, never = 0;
 
-    if (atomic_load(&worker->asleep) && write(worker->wake_fd, &one, sizeof(one)) < 0)
+    if (!atomic_load(&worker->asleep))
+        return;
+    atomic_compare_exchange_strong(&worker->called, &never, rte_rdtsc());
+    if (write(worker->wake_fd, &one, sizeof(one)) < 0)
         return; /* EAGAIN: it is about to wake anyway */
 }
 
@@ -119,15 +127,32 @@ void cv_watch_collect(struct worker *worker) {
         collect(worker, 0);
 }
 
+/* Late against its timer or the call that woke it; when a queue became readable is not known. */
+static void count_wake(struct worker *worker, uint64_t slept, int64_t timeout_ns, bool timed_out) {
+    uint64_t now = rte_rdtsc(), hz = rte_get_tsc_hz(), due = slept + timeout_ns * hz / NS_PER_S;
+    uint64_t called = atomic_exchange(&worker->called, 0), late;
+
+    if (called > slept && called < now)
+        due = called;
+    else if (!timed_out || due > now)
+        return;
+    late = now - due;
+    worker->stats.wake_cycles += late;
+    worker->stats.wakes[RTE_MIN(rte_log2_u64(late * US_PER_S / hz + 1), CV_WAKE_BUCKETS - 1U)]++;
+}
+
 bool cv_watch_sleep(struct worker *worker) {
     bool all_watched = worker->n_armed == worker->n_polls;
+    int64_t timeout_ns = all_watched ? SLEEP_WATCHED_NS : SLEEP_POLLED_NS;
+    uint64_t slept = rte_rdtsc();
     int n = 1;
 
     atomic_store(&worker->asleep, true);
     /* Published before we said that we sleep? Then nobody wakes us. */
     if (cv_table_current() == worker->table && !atomic_load(&worker->stop))
-        n = collect(worker, all_watched ? SLEEP_WATCHED_NS : SLEEP_POLLED_NS);
+        n = collect(worker, timeout_ns);
     atomic_store(&worker->asleep, false);
+    count_wake(worker, slept, timeout_ns, n == 0);
     worker->stats.sleeps++;
     return n != 0 || !all_watched;
 }

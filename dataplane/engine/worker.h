@@ -34,6 +34,7 @@ struct worker {
     _Atomic uint64_t generation; /* of the table that it uses */
     _Atomic uint64_t rounds_begun;
     _Atomic bool asleep;
+    _Atomic uint64_t called; /* when it was woken by cv_worker_wake, 0: it was not */
     int epoll_fd;
     int wake_fd;
     uint32_t now_s; /* engine time */

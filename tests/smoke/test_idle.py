@@ -18,7 +18,8 @@ SILENCE_S = 2
 
 def cycles(lab: Lab) -> dict[str, int]:
     workers = lab.control.workers()["workers"]
-    return {key: sum(worker[key] for worker in workers) for key in workers[0]}
+    counters = [key for key, value in workers[0].items() if isinstance(value, int)]
+    return {key: sum(worker[key] for worker in workers) for key in counters}
 
 
 def awake_share_of_a_silence(lab: Lab) -> float:
