@@ -82,6 +82,7 @@ bool cv_watch(struct worker *worker, struct poll *poll) {
     }
     poll->fd = fd;
     poll->armed = true;
+    worker->due_stale = true;
     worker->n_armed++;
     return true;
 }
@@ -92,6 +93,7 @@ void cv_unwatch(struct worker *worker, struct poll *poll) {
     epoll_ctl(worker->epoll_fd, EPOLL_CTL_DEL, poll->fd, NULL);
     poll->port->ops->disarm(poll->port, poll->queue, poll->fd);
     poll->armed = false;
+    worker->due_stale = true;
     poll->empty_rounds = 0;
     worker->n_armed--;
 }

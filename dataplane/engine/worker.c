@@ -59,10 +59,14 @@ static bool is_same(const struct poll *poll, const struct rx_assignment *assigne
 static void adopt(struct worker *worker, struct table *table) {
     const struct worker_view *view = &table->workers[worker->index];
     struct poll *polls = calloc(view->n + 1, sizeof(*polls)), *old = worker->polls;
+    struct poll **due = calloc(view->n + 1, sizeof(struct poll *));
     struct poll *end = old + worker->n_polls;
 
-    if (polls == NULL)
+    if (polls == NULL || due == NULL) {
+        free(polls);
+        free(due);
         return; /* tried again next round */
+    }
     for (uint32_t i = 0; i < view->n; i++) {
         const struct rx_assignment *assigned = &view->queues[i];
 
@@ -81,8 +85,11 @@ static void adopt(struct worker *worker, struct table *table) {
     while (old < end)
         cv_unwatch(worker, old++);
     free(worker->polls);
+    free(worker->due);
     worker->polls = polls;
     worker->n_polls = view->n;
+    worker->due = due;
+    worker->due_stale = true;
     worker->epoch++;
     for (uint32_t i = 0; i < view->n; i++)
         if (polls[i].armed)
@@ -144,11 +151,22 @@ static uint16_t begin_to_watch(struct worker *worker, struct poll *poll) {
     return n;
 }
 
+/* A round must not cost what ports without traffic cost to look at. */
+static void list_due(struct worker *worker) {
+    worker->due_stale = false;
+    worker->n_due = 0;
+    for (uint32_t i = 0; i < worker->n_polls; i++)
+        if (!worker->polls[i].armed)
+            worker->due[worker->n_due++] = &worker->polls[i];
+}
+
 static uint32_t round_of_polls(struct worker *worker) {
     uint32_t n, sum = 0;
 
-    for (uint32_t i = 0; i < worker->n_polls; i++) {
-        struct poll *poll = &worker->polls[i];
+    if (worker->due_stale)
+        list_due(worker);
+    for (uint32_t i = 0; i < worker->n_due; i++) {
+        struct poll *poll = worker->due[i];
 
         if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
             continue;
@@ -265,6 +283,7 @@ void cv_workers_stop(void) {
         rte_pktmbuf_free(worker->jumbo);
         cv_watch_close(worker);
         free(worker->polls);
+        free(worker->due);
     }
     cv_n_workers = 0;
     cv_table_free();

@@ -45,6 +45,9 @@ struct worker {
     struct table *table;
     struct poll *polls;
     uint32_t n_polls;
+    struct poll **due; /* those of polls that are not armed */
+    uint32_t n_due;
+    bool due_stale;
     uint32_t n_armed;
     uint32_t epoch; /* of polls: an event from before is not about them */
 
