@@ -17,6 +17,7 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("cni_virtio.ctl.show:status", "What the agent and its dataplane are doing."),
     "ports": ("cni_virtio.ctl.show:ports", "Ports of the dataplane, and who they belong to."),
     "networks": ("cni_virtio.ctl.show:networks", "Networks (L2 domains) and their ports."),
+    "top": ("cni_virtio.ctl.top:top", "Load of each worker and rates of each port, live."),
     "uplink": ("cni_virtio.ctl.uplink:uplink", "PCI network devices, to DPDK and back."),
     "lab": ("cni_virtio.ctl.lab.commands:lab", "Containers in network namespaces, to try it out."),
 }

@@ -125,14 +125,17 @@ def _age(seconds: float) -> str:
     return " ".join(part for part in parts if part) if days or hours or minutes else f"{seconds} s"
 
 
-def _owner(item: _Json) -> str:
-    """Who a port belongs to: pod or container with its interface, else the port's own name."""
-    attachment: _Json = item.get("attachment") or {}
+def owner(port: str, attachment: _Json | None) -> str:
+    """Say who a port belongs to: pod or container with its interface, else the port's own name."""
     if not attachment:
-        return str(item["spec"]["name"])
+        return port
     pod, space = attachment.get("pod"), attachment.get("namespace")
     who = f"{space}/{pod}" if pod and space else pod or attachment.get("container_id")
     return f"{who} {attachment.get('ifname')}"
+
+
+def _owner(item: _Json) -> str:
+    return owner(str(item["spec"]["name"]), item.get("attachment"))
 
 
 def _port_row(item: _Json) -> list[str]:
