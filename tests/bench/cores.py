@@ -1,0 +1,24 @@
+"""Which core does what: one forwards, the others make the load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_CORES: Final = sorted(os.sched_getaffinity(0))
+
+LOAD_CORE: Final = _CORES[0]
+FORWARDER_CORE: Final = _CORES[-1]
+
+
+@contextmanager
+def on_load_core() -> Iterator[None]:
+    """Keep this thread, and what it starts, off the forwarder's core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {LOAD_CORE})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
