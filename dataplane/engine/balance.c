@@ -15,6 +15,8 @@
 #define EVEN_PERMILLE 150
 #define GAIN_PERMILLE 50
 
+#define MOVES_MAX CV_MAX_PORTS
+
 /* What a sleeping worker takes to wake. */
 #define WAKE_US 100
 
@@ -204,7 +206,8 @@ uint32_t cv_balance(uint64_t generation) {
     for (int i = 0; i < CV_MAX_PORTS; i++)
         if (cv_ports[i] != NULL)
             place(cv_ports[i], &load, generation);
-    while (relieve(&load, generation) || even_out(&load, generation))
+    /* Bounded: of three workers, one rule may undo what the other does. */
+    while (moved < MOVES_MAX && (relieve(&load, generation) || even_out(&load, generation)))
         moved++;
     return moved;
 }
