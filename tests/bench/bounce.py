@@ -24,11 +24,13 @@ ADDRESS: Final = "10.9.0.1"
 """Every packet comes from it, on either port, as they come back."""
 LEAST_CYCLES: Final = "least cycles"
 DISTANCE: Final = "core to core"
+NEAR: Final = "cores near"
 UNITS: Final = {
     RATE: "Mpps",
     CYCLES: "busy cycles/packet",
     LEAST_CYCLES: "busy cycles/packet",
     DISTANCE: "ns round trip",
+    NEAR: "share of starts",
 }
 
 _WARM_UP_S: Final = 0.1
@@ -92,13 +94,15 @@ def bounce(
     """
     with bouncing(devices, load, netns) as app:
         starts = list(_starts(app, meter, load, effort))
-    near = [start for start in starts if are_near(start.distance_ns)] or starts
+    were_near = [start for start in starts if are_near(start.distance_ns)]
+    near = were_near or starts
     cycles_per_packet = [start.cycles_per_packet for start in near]
     return {
         RATE: statistics.median(start.rate for start in near),
         CYCLES: statistics.median(cycles_per_packet),
         LEAST_CYCLES: min(cycles_per_packet),
         DISTANCE: statistics.median(start.distance_ns for start in near),
+        NEAR: len(were_near) / len(starts),
     }
 
 

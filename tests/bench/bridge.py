@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Final
 
-from tests.bench.cores import FORWARDER_CORE, LOAD_CORE
+from tests.bench.cores import BOTH, FORWARDER_CORE, LOAD_CORE
 from tests.bench.pair import End, Pair, introduce, ip4
 from tests.smoke.netns import netns
 
@@ -31,10 +31,8 @@ def bridge(client: Cores = (LOAD_CORE,), server: Cores = (LOAD_CORE,)) -> Iterat
         yield Pair(End(one, ip4(1), client), End(other, ip4(2), server))
 
 
-_BOTH: Final = (LOAD_CORE, FORWARDER_CORE)
-
 apart: Final = partial(bridge, (LOAD_CORE,), (FORWARDER_CORE,))
 """The client on one core and the server on the other."""
 
-free: Final = partial(bridge, _BOTH, _BOTH)
+free: Final = partial(bridge, BOTH, BOTH)
 """Both wherever the scheduler puts them."""

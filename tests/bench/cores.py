@@ -11,6 +11,7 @@ _CORES: Final = sorted(os.sched_getaffinity(0))
 
 LOAD_CORE: Final = _CORES[0]
 FORWARDER_CORE: Final = _CORES[-1]
+BOTH: Final = (LOAD_CORE, FORWARDER_CORE)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ def tcp(make: Make, streams: int, effort: Effort) -> Figures:
         server = pair.server.on_cores("iperf3", "--server", "--one-off", "--forceflush")
         client = pair.client.on_cores(
             *("iperf3", "--json", "--connect-timeout", "3000", "--client", pair.server.ip4),
+            # BBR, where it is the default, paces: it would be its timers that are measured.
+            *("--congestion", "cubic"),
             *("--time", str(math.ceil(effort.seconds)), "--parallel", str(streams)),
         )
         with pair.server.netns.running(*server) as running:

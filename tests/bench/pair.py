@@ -11,7 +11,6 @@ from tests.bench.cores import LOAD_CORE
 from tests.bench.dataplane import bench_lab
 from tests.bench.measure import CYCLES
 from tests.smoke.netns import Netns
-from tests.smoke.ports import Container
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +48,15 @@ Make = Callable[[], AbstractContextManager[Pair]]
 
 
 @contextmanager
-def ours() -> Iterator[Pair]:
-    """Give two containers on taps of our dataplane."""
+def ours(cores: tuple[int, ...] = (LOAD_CORE,)) -> Iterator[Pair]:
+    """Give two containers on taps of our dataplane, their load on these cores."""
     with bench_lab() as lab:
         network = lab.network()
         one, other = (lab.container(network, number) for number in (1, 2))
         one.know(other)
         other.know(one)
-        yield Pair(_end(one), _end(other), Meter.of(lab))
-
-
-def _end(container: Container) -> End:
-    return End(container.netns, container.ip4)
+        ends = (End(each.netns, each.ip4, cores) for each in (one, other))
+        yield Pair(*ends, Meter.of(lab))
 
 
 def introduce(space: Netns, number: int) -> None:
