@@ -55,8 +55,8 @@ def ours(cores: tuple[int, ...] = (LOAD_CORE,)) -> Iterator[Pair]:
         one, other = (lab.container(network, number) for number in (1, 2))
         one.know(other)
         other.know(one)
-        ends = (End(each.netns, each.ip4, cores) for each in (one, other))
-        yield Pair(*ends, Meter.of(lab))
+        client, server = (End(each.netns, each.ip4, cores) for each in (one, other))
+        yield Pair(client, server, Meter.of(lab))
 
 
 def introduce(space: Netns, number: int) -> None:
