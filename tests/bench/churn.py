@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -11,13 +10,13 @@ from typing import Final
 
 from dataplane.specs import PortSpec, VhostSpec
 from tests.bench.bounce import Load, bouncing
-from tests.bench.cores import on_load_core
+from tests.bench.cores import LOAD_CORE, on_core
 from tests.bench.dataplane import bench_lab
 from tests.bench.measure import Bench, Effort, Figures, Subject, Target
 from tests.bench.testpmd import Testpmd
 from tests.bench.vhost import attach
 from tests.smoke.netns import Netns, netns
-from tests.smoke.taps import open_tap
+from tests.smoke.taps import add_tap_port
 from tests.smoke.topology import Lab
 
 _PORTS: Final = 100
@@ -33,7 +32,7 @@ def _measure(work: Work, effort: Effort) -> Figures:
     with bench_lab() as lab:
         network = lab.network()
         devices = [load.virtio_user(i, attach(lab, network, i)) for i in (0, 1)]
-        with bouncing(devices, load) as app, on_load_core():
+        with bouncing(devices, load) as app, on_core(LOAD_CORE):
             app.command(f"start tx_first {load.bursts}")
             ports = work(lab, network, effort.seconds)
             sent, received = _drained(app)
@@ -78,12 +77,7 @@ def _add(lab: Lab, network: str, space: Netns, number: int) -> PortSpec:
         lab.control.port_add(spec)
         return spec
     spec = PortSpec(name, "tap", "container", network, mac=mac)
-    fds = open_tap(space, f"eth{number}", 1)
-    try:
-        lab.control.port_add(spec, fds)
-    finally:
-        for fd in fds:
-            os.close(fd)
+    add_tap_port(lab.control, spec, space, f"eth{number}")
     return spec
 
 

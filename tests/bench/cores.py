@@ -15,10 +15,10 @@ BOTH: Final = (LOAD_CORE, FORWARDER_CORE)
 
 
 @contextmanager
-def on_load_core() -> Iterator[None]:
-    """Keep this thread, and what it starts, off the forwarder's core."""
+def on_core(core: int) -> Iterator[None]:
+    """Keep this thread, and what it starts, on a core."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {LOAD_CORE})
+    os.sched_setaffinity(0, {core})
     try:
         yield
     finally:

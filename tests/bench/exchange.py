@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench.cores import LOAD_CORE
+from tests.bench.cores import LOAD_CORE, on_core
 from tests.smoke.netns import Netns
 
 PAYLOAD_BYTES: Final = 18
@@ -51,7 +48,7 @@ class Load:
 def exchange(space: Netns, address: str, load: Load, seconds: float) -> Exchanged:
     """Send a batch whenever one has come back."""
     sock = space.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    with sock, _on_core(LOAD_CORE):
+    with sock, on_core(LOAD_CORE):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _TIMEOUT_S, 0))
         sock.setsockopt(socket.IPPROTO_UDP, _UDP_SEGMENT, PAYLOAD_BYTES)
         _receive_marked(sock)
@@ -116,13 +113,3 @@ def _receive_marked(sock: socket.socket) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     filtered = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filtered)
-
-
-@contextmanager
-def _on_core(core: int) -> Iterator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
@@ -15,12 +14,12 @@ from statistics import median, quantiles
 from typing import Final
 
 from dataplane.specs import PortSpec
-from tests.bench.cores import on_load_core
+from tests.bench.cores import LOAD_CORE, on_core
 from tests.bench.dataplane import bench_lab
 from tests.bench.measure import Bench, Effort, Figures, Subject, Target
 from tests.smoke.frames import IPV4, ethernet, internet_checksum, ipv4
 from tests.smoke.netns import Netns, netns, open_packet_socket
-from tests.smoke.taps import open_tap
+from tests.smoke.taps import add_tap_port
 from tests.smoke.topology import Lab
 
 _PAIRS: Final = 50
@@ -55,7 +54,7 @@ class _Asker:
 
 
 def _measure(idle: str, effort: Effort) -> Figures:
-    with bench_lab(idle) as lab, _askers(lab) as askers, on_load_core():
+    with bench_lab(idle) as lab, _askers(lab) as askers, on_core(LOAD_CORE):
         time.sleep(_SETTLE_S)
         cpu_percent = 100 * _cpu_share(lab.dataplane.process.pid, effort.seconds)
         trips_us = _first_round_trips_us(askers, effort.seconds)
@@ -123,16 +122,11 @@ def _silent_netns(stack: ExitStack) -> Netns:
 
 
 def _plug(lab: Lab, network: str, space: Netns, side: int, number: int) -> None:
-    name, ifname = f"bench:{side}-{number}", f"eth{number}"
+    name = f"bench:{side}-{number}"
     spec = PortSpec(
         name, "tap", "container", network, mac=_mac(side, number), ips=(_ip(side, number),)
     )
-    fds = open_tap(space, ifname, 1)
-    try:
-        lab.control.port_add(spec, fds)
-    finally:
-        for fd in fds:
-            os.close(fd)
+    add_tap_port(lab.control, spec, space, f"eth{number}")
     lab.stack.callback(lab.control.port_del, name)
 
 

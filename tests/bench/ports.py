@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -17,7 +16,7 @@ from tests.bench.measure import RATE, Bench, Effort, Figures, Subject, Target
 from tests.bench.vhost import attach
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
-from tests.smoke.taps import open_tap
+from tests.smoke.taps import add_tap_port
 from tests.smoke.topology import Lab
 
 _NETWORK: Final = "bench"
@@ -43,9 +42,8 @@ def _idle_ports(lab: Lab, count: int) -> Iterator[None]:
         space.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
         for number in range(0, count, 2):
             _add_tap(lab, space, number)
-        # The first to connect to a new socket may wait for a second: so first all sockets.
-        for path in [_add_vhost(lab, number) for number in range(1, count, 2)]:
-            connect_silently(stack, path)
+        for number in range(1, count, 2):
+            connect_silently(stack, _add_vhost(lab, number))
         space.ip(*(f"link set eth{number} up" for number in range(0, count, 2)))
         wait_until(
             lambda: sum(port["state"]["ready"] for port in lab.control.ports()["ports"]) >= count,
@@ -56,12 +54,7 @@ def _idle_ports(lab: Lab, count: int) -> Iterator[None]:
 
 def _add_tap(lab: Lab, space: Netns, number: int) -> None:
     spec = PortSpec(_name(number), "tap", "container", _NETWORK, mac=_mac(number))
-    fds = open_tap(space, f"eth{number}", 1)
-    try:
-        lab.control.port_add(spec, fds)
-    finally:
-        for fd in fds:
-            os.close(fd)
+    add_tap_port(lab.control, spec, space, f"eth{number}")
 
 
 def _add_vhost(lab: Lab, number: int) -> Path:

@@ -8,6 +8,8 @@ import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dataplane.client import DataplaneClient
+    from dataplane.specs import PortSpec
     from tests.smoke.netns import Netns
 
 _TUNSETIFF = 0x400454CA
@@ -27,3 +29,15 @@ def open_tap(space: Netns, ifname: str, queues: int) -> list[int]:
         return fd
 
     return space.inside(lambda: [open_queue() for _ in range(queues)])
+
+
+def add_tap_port(
+    control: DataplaneClient, spec: PortSpec, space: Netns, ifname: str = "eth0"
+) -> None:
+    """Make a tap inside with as many queues as its port has, and add the port."""
+    fds = open_tap(space, ifname, spec.queues)
+    try:
+        control.port_add(spec, fds)
+    finally:
+        for fd in fds:
+            os.close(fd)

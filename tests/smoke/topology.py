@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.specs import EthdevSpec, Mode, NetworkSpec, PortSpec, VhostSpec
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import Application, Container, Port, Twin, switch_offloads, wait_until
-from tests.smoke.taps import open_tap
+from tests.smoke.taps import add_tap_port
 from tests.unit.dataplane_process import Dataplane, running, short_directory
 
 if TYPE_CHECKING:
@@ -81,12 +80,7 @@ class Lab:
             mtu=port_mtu,
             queues=queues,
         )
-        fds = open_tap(container.netns, "eth0", queues)
-        try:
-            self.control.port_add(spec, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        add_tap_port(self.control, spec, container.netns)
 
     def application(
         self,
@@ -134,12 +128,7 @@ class Lab:
         twin = Twin(self.control, name, number, space, mac)
         self.stack.callback(twin.delete)
         spec = PortSpec(name, "tap", "exception", uplink=uplink.name, mac=mac)
-        fds = open_tap(space, "eth0", 1)
-        try:
-            self.control.port_add(spec, fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        add_tap_port(self.control, spec, space)
         twin.set_up()
         return twin
 
