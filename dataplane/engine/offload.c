@@ -110,7 +110,7 @@ void cv_offload_to_vnet(const struct rte_mbuf *packet, struct virtio_net_hdr *vn
 
     memset(vnet, 0, sizeof(*vnet));
     if (!(flags & CV_UNFINISHED)) {
-        if ((flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD)
+        if (cv_offload_verified(packet))
             vnet->flags = VIRTIO_NET_HDR_F_DATA_VALID;
         return;
     }

@@ -25,7 +25,6 @@
 #define AF_XDP_BUFFERS_PER_QUEUE 8192
 
 struct ethdev {
-    uint16_t id; /* DPDK's port id, that of the plug */
     bool multi_segment;
     bool shared_tx; /* several workers may send to one queue */
     uint64_t tx_offloads;
@@ -89,7 +88,7 @@ static int choose_pool(struct ethdev *device, const struct cv_port_conf *conf) {
     device->pool = cv_std_pool;
     if (strncmp(device->plug.name, "net_af_xdp", 10) != 0)
         return 0;
-    snprintf(name, sizeof(name), "xdp-%u", device->id);
+    snprintf(name, sizeof(name), "xdp-%u", device->plug.id);
     device->pool = rte_pktmbuf_pool_create(name, AF_XDP_BUFFERS_PER_QUEUE * conf->queues, 256, 0,
                                            RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
     if (device->pool == NULL)
@@ -101,12 +100,13 @@ static int choose_pool(struct ethdev *device, const struct cv_port_conf *conf) {
 static int set_up_queues(struct ethdev *device, const struct cv_port_conf *conf) {
     uint16_t rx_size = conf->queue_size ? conf->queue_size : DEFAULT_QUEUE_SIZE;
     uint16_t tx_size = rx_size;
-    int ret = rte_eth_dev_adjust_nb_rx_tx_desc(device->id, &rx_size, &tx_size);
+    int ret = rte_eth_dev_adjust_nb_rx_tx_desc(device->plug.id, &rx_size, &tx_size);
 
     for (uint16_t q = 0; ret == 0 && q < conf->queues; q++) {
-        ret = rte_eth_rx_queue_setup(device->id, q, rx_size, SOCKET_ID_ANY, NULL, device->pool);
+        ret =
+            rte_eth_rx_queue_setup(device->plug.id, q, rx_size, SOCKET_ID_ANY, NULL, device->pool);
         if (ret == 0)
-            ret = rte_eth_tx_queue_setup(device->id, q, tx_size, SOCKET_ID_ANY, NULL);
+            ret = rte_eth_tx_queue_setup(device->plug.id, q, tx_size, SOCKET_ID_ANY, NULL);
     }
     if (ret < 0)
         return cv_fail(-ret, "%s: %s cannot have %u queues of %u: %s", conf->name,
@@ -117,7 +117,7 @@ static int set_up_queues(struct ethdev *device, const struct cv_port_conf *conf)
 static int configure(struct port *port, struct ethdev *device, const struct cv_port_conf *conf) {
     struct rte_eth_conf eth = {0};
     struct rte_eth_dev_info info;
-    int ret = rte_eth_dev_info_get(device->id, &info);
+    int ret = rte_eth_dev_info_get(device->plug.id, &info);
 
     if (ret < 0)
         return cv_fail(-ret, "%s: %s tells nothing of itself: %s", conf->name, device->plug.name,
@@ -137,7 +137,7 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
         eth.rx_adv_conf.rss_conf.rss_hf =
             info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
     }
-    ret = rte_eth_dev_configure(device->id, conf->queues, conf->queues, &eth);
+    ret = rte_eth_dev_configure(device->plug.id, conf->queues, conf->queues, &eth);
     if (ret < 0)
         return cv_fail(-ret, "%s: %s cannot be configured with %u queues: %s", conf->name,
                        device->plug.name, conf->queues, strerror(-ret));
@@ -152,24 +152,24 @@ static int configure(struct port *port, struct ethdev *device, const struct cv_p
 
 static int start(struct port *port, struct ethdev *device, const struct cv_port_conf *conf) {
     struct rte_ether_addr mac;
-    int ret = rte_eth_dev_set_mtu(device->id, conf->mtu);
+    int ret = rte_eth_dev_set_mtu(device->plug.id, conf->mtu);
 
     if (ret < 0 && ret != -ENOTSUP)
         return cv_fail(-ret, "%s: %s cannot carry an MTU of %u: %s", conf->name, device->plug.name,
                        conf->mtu, strerror(-ret));
-    ret = rte_eth_dev_start(device->id);
+    ret = rte_eth_dev_start(device->plug.id);
     if (ret < 0)
         return cv_fail(-ret, "%s: %s does not start: %s", conf->name, device->plug.name,
                        strerror(-ret));
     /* The containers behind it have addresses of their own. */
     if (conf->role == CV_ROLE_UPLINK) {
-        ret = rte_eth_promiscuous_enable(device->id);
+        ret = rte_eth_promiscuous_enable(device->plug.id);
         if (ret < 0 && ret != -ENOTSUP) /* a device that cannot does not filter */
             return cv_fail(-ret,
                            "%s: %s cannot be promiscuous, containers would receive nothing: %s",
                            conf->name, device->plug.name, strerror(-ret));
     }
-    if (!conf->has_mac && rte_eth_macaddr_get(device->id, &mac) == 0)
+    if (!conf->has_mac && rte_eth_macaddr_get(device->plug.id, &mac) == 0)
         port->mac = cv_mac(mac.addr_bytes);
     return 0;
 }
@@ -185,7 +185,6 @@ static int ethdev_open(struct port *port, const struct cv_port_conf *conf) {
         free(device);
         return ret;
     }
-    device->id = device->plug.id;
     ret = choose_pool(device, conf);
     if (ret == 0)
         ret = configure(port, device, conf);
@@ -209,7 +208,7 @@ static uint16_t ethdev_rx(struct worker *worker, struct port *port, uint16_t que
     const struct ethdev *device = port->device;
 
     (void)worker;
-    return rte_eth_rx_burst(device->id, queue, packets, n);
+    return rte_eth_rx_burst(device->plug.id, queue, packets, n);
 }
 
 /*
@@ -250,7 +249,7 @@ static uint16_t prepare(const struct ethdev *device, struct lane *lane, uint16_t
         }
         if (unlikely(packet->ol_flags & CV_UNFINISHED)) {
             complete_flags(device, packet);
-            if (rte_eth_tx_prepare(device->id, queue, &packet, 1) != 1) {
+            if (rte_eth_tx_prepare(device->plug.id, queue, &packet, 1) != 1) {
                 cv_drop(lane, CV_DROP_BAD_OFFLOAD, packet);
                 continue;
             }
@@ -271,7 +270,7 @@ static void ethdev_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf
         bytes[i] = packets[i]->pkt_len;
     if (device->shared_tx)
         rte_spinlock_lock(&device->tx_locks[queue->queue]);
-    sent = rte_eth_tx_burst(device->id, queue->queue, packets, n);
+    sent = rte_eth_tx_burst(device->plug.id, queue->queue, packets, n);
     if (device->shared_tx)
         rte_spinlock_unlock(&device->tx_locks[queue->queue]);
     for (uint16_t i = 0; i < sent; i++)
@@ -298,7 +297,7 @@ static void ethdev_device_drops(struct port *port, uint64_t *drops) {
     const struct ethdev *device = port->device;
     struct rte_eth_stats stats;
 
-    if (rte_eth_stats_get(device->id, &stats) != 0)
+    if (rte_eth_stats_get(device->plug.id, &stats) != 0)
         return;
     drops[CV_DROP_RX_ERROR] += stats.ierrors;
     drops[CV_DROP_RX_MISSED] += stats.imissed;
@@ -310,11 +309,11 @@ static void ethdev_state(struct port *port, struct cv_port_state *state) {
     struct rte_eth_dev_info info;
     struct rte_eth_link link;
 
-    if (rte_eth_link_get_nowait(device->id, &link) == 0) {
+    if (rte_eth_link_get_nowait(device->plug.id, &link) == 0) {
         state->link_up = link.link_status;
         state->speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
     }
-    if (rte_eth_dev_info_get(device->id, &info) == 0)
+    if (rte_eth_dev_info_get(device->plug.id, &info) == 0)
         snprintf(state->driver, sizeof(state->driver), "%s", info.driver_name);
 }
 

@@ -78,14 +78,13 @@ static void tap_close(struct port *port) {
  * Moves what lies beyond a jumbo buffer's end, in its slack, to a buffer of its own: the last bytes
  * of the longest frame that there is. Returns false if there is none.
  */
-static bool spill(struct rte_mbuf *packet, uint32_t room) {
-    uint32_t n = packet->pkt_len - room;
+static bool spill(struct rte_mbuf *packet) {
+    uint32_t room = packet->data_len, n = packet->pkt_len - room;
 
     packet->next = rte_pktmbuf_alloc(cv_std_pool);
     if (packet->next == NULL)
         return false;
     packet->nb_segs = 2;
-    packet->data_len = room;
     packet->next->data_len = n;
     memcpy(rte_pktmbuf_mtod(packet->next, void *), rte_pktmbuf_mtod_offset(packet, void *, room),
            n);
@@ -107,13 +106,11 @@ static struct rte_mbuf *read_frame(struct worker *worker, struct lane *lane, int
         return NULL;
     n -= VNET_BYTES;
     memcpy(vnet, start, sizeof(*vnet));
-    packet->pkt_len = packet->data_len = n;
-    if (unlikely(n > room)) {
-        packet->pkt_len = n;
-        if (!spill(packet, room)) {
-            lane->drops[CV_DROP_NO_MBUF]++;
-            return NULL;
-        }
+    packet->pkt_len = n;
+    packet->data_len = RTE_MIN((uint32_t)n, room);
+    if (unlikely(n > room) && !spill(packet)) {
+        lane->drops[CV_DROP_NO_MBUF]++;
+        return NULL;
     }
     worker->jumbo = NULL;
     return packet;
