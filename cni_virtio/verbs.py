@@ -1,34 +1,30 @@
-"""The CNI verbs, in the spec's order: who may run beside whom, and what each of them does."""
+"""The CNI verbs, in the spec's order."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from cni_virtio import ipam, netconf, netns
 from cni_virtio.attach import Node, attach, detach, release
 from cni_virtio.check import check
-from cni_virtio.locks import KeyedLocks, LockTimeoutError
 from cni_virtio.netconf import NetConf
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
 from cni_virtio.state import Attachment
+from cni_virtio.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S: Final = 60.0
-
 
 class Verbs:
-    """Calls of one container follow each other; GC excludes every other call of its network."""
+    """What each call of the plugin does, in its turn."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, turns: Turns) -> None:
         self._node = node
-        self._networks = KeyedLocks()
-        self._containers = KeyedLocks()
+        self._turns = turns
         self._verbs: dict[str, Callable[[Request, NetConf], dict[str, Any] | None]] = {
             "ADD": self.add,
             "DEL": self.delete,
@@ -45,18 +41,18 @@ class Verbs:
         """Attach a container and return the result."""
         _check_namespace(request)
         _check_supported(conf)
-        with self._turn(request, conf):
+        with self._turns.of_container(conf.name, request.container_id):
             return attach(self._node, request, conf).to_json(conf.cni_version)
 
     def delete(self, request: Request, conf: NetConf) -> None:
         """Detach a container. Does not wait for a dataplane, and minds nothing that is gone."""
-        with self._turn(request, conf):
+        with self._turns.of_container(conf.name, request.container_id):
             detach(self._node, request, conf)
 
     def check(self, request: Request, conf: NetConf) -> None:
         """Compare what was reported with what is there."""
         _check_namespace(request)
-        with self._turn(request, conf):
+        with self._turns.of_container(conf.name, request.container_id):
             check(self._node, request, conf)
             ipam.delegate("CHECK", conf, request)
 
@@ -67,7 +63,7 @@ class Verbs:
         """
         valid = _valid_attachments(conf)
         errors: list[CniError] = []
-        with self._waiting(), self._networks.exclusive(conf.name, _PATIENCE_S):
+        with self._turns.of_network(conf.name):
             for attachment in self._node.wanted.of_name(conf.name):
                 if attachment.key not in valid:
                     self._collect(attachment, request, conf, errors)
@@ -106,22 +102,6 @@ class Verbs:
                 errors.append(error)
             except OSError as error:
                 errors.append(CniError(Code.NETWORK_SETUP, str(error)))
-
-    @contextmanager
-    def _turn(self, request: Request, conf: NetConf) -> Iterator[None]:
-        with ExitStack() as held:
-            with self._waiting():
-                held.enter_context(self._networks.shared(conf.name, _PATIENCE_S))
-                held.enter_context(self._containers.exclusive(request.container_id, _PATIENCE_S))
-            yield
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        try:
-            yield
-        except LockTimeoutError as error:
-            msg = f"another call for the same container or network is under way: {error}"
-            raise CniError(Code.TRY_AGAIN_LATER, msg) from None
 
 
 def _check_namespace(request: Request) -> None:

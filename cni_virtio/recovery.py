@@ -1,0 +1,71 @@
+"""What an agent takes up at its start: its records, and what a running dataplane still has."""
+
+from __future__ import annotations
+
+import logging
+
+from cni_virtio import interfaces, ports
+from cni_virtio.attach import Node, release
+from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.spec import CniError
+from cni_virtio.state import Attachment, Key, StateError
+from dataplane.client import DataplaneError, DataplaneUnavailable
+
+log = logging.getLogger(__name__)
+
+
+class Recovery:
+    """Runs once in an agent's life: `load`, then `adopt` when the first dataplane answers."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._dropped: set[Key] = set()
+        self._first_contact = True
+
+    def load(self) -> None:
+        """Want what is on record; remove what is half attached. Raises StateError."""
+        attachments, quarantined = self._node.state.load_all()
+        for each in quarantined:
+            log.error("state: a record was unreadable and lies in %s now: %s", *each)
+        for attachment in attachments:
+            if attachment.result:
+                self._node.wanted.add(attachment)
+            else:  # its ADD did not come to its end, and nobody was told that it had
+                self._drop(attachment)
+        log.info("state: %d attachments", len(attachments))
+
+    def adopt(self, process: DataplaneProcess) -> None:
+        """Take up the containers of a running dataplane that are on no record, if they live."""
+        first, self._first_contact = self._first_contact, False
+        if not (first and process.adopted):
+            return
+        try:
+            found = self._node.converger.found()
+        except (DataplaneError, DataplaneUnavailable) as error:
+            log.warning("cannot see what the running dataplane has: %s", error)
+            return
+        for spec in found:
+            attachment = ports.attachment_of(spec)
+            if attachment is None or attachment.key in self._dropped:
+                continue
+            if self._node.wanted.get(attachment.key) is not None:
+                continue
+            with interfaces.namespace_of(attachment) as netns_fd:
+                if netns_fd is not None:
+                    log.warning("%s/%s: was on no record, adopted", *attachment.key)
+                    self._node.wanted.add(attachment)
+                    self._save(attachment)
+
+    def _drop(self, attachment: Attachment) -> None:
+        log.warning("%s/%s: half attached, removed", *attachment.key)
+        self._dropped.add(attachment.key)
+        try:
+            release(self._node, attachment)
+        except (CniError, OSError) as error:
+            log.warning("%s/%s: %s", *attachment.key, error)
+
+    def _save(self, attachment: Attachment) -> None:
+        try:
+            self._node.state.save(attachment)
+        except StateError as error:
+            log.error("%s/%s: %s", *attachment.key, error)

@@ -1,0 +1,113 @@
+"""How each request is answered: a CNI call in the spec's shape, an operator's in JSON."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import traceback
+from typing import Any
+
+from cni_virtio.framing import CNI_MAGIC, Frame, FrameError, Reply
+from cni_virtio.netconf import NetConf
+from cni_virtio.netconf import parse as parse_netconf
+from cni_virtio.operations import Operations, OperatorError
+from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
+from cni_virtio.verbs import Verbs, reply_version
+
+log = logging.getLogger(__name__)
+
+
+class Requests:
+    """Answers what the listener receives; never raises."""
+
+    def __init__(self, verbs: Verbs, operations: Operations) -> None:
+        self._verbs = verbs
+        self._operations = operations
+
+    def serve(self, frame: Frame) -> Reply:
+        """Answer one request."""
+        if frame.magic == CNI_MAGIC:
+            return self._serve_cni(frame)
+        try:
+            return 0, _json(self._operations.run(frame.stdin))
+        except OperatorError as error:
+            return 1, _json({"error": {"message": str(error)}})
+        except Exception as error:
+            log.exception("an operator's request failed")
+            return 1, _json({"error": {"message": f"{type(error).__name__}: {error}"}})
+
+    def _serve_cni(self, frame: Frame) -> Reply:
+        started_s = time.monotonic()
+        conf: NetConf | None = None
+        request: Request | None = None
+        try:
+            request = Request.parse(_environment(frame.env), frame.stdin, frame.fd)
+            if request.command == "VERSION":
+                return 0, _json(_versions())
+            conf = parse_netconf(frame.stdin, request.args)
+            result = self._verbs.run(request, conf)
+        except CniError as error:
+            _log_call(request, conf, started_s, error.msg)
+            return 1, _json(error.to_json(reply_version(frame.stdin, conf)))
+        except Exception as error:
+            log.exception("a call failed")
+            failure = CniError(
+                Code.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc()
+            )
+            return 1, _json(failure.to_json(reply_version(frame.stdin, conf)))
+        _log_call(request, conf, started_s, "")
+        return 0, b"" if result is None else _json(result)
+
+    def unreadable(self, error: FrameError) -> Reply:
+        """Answer what was no request."""
+        code = {
+            "environment": Code.INVALID_ENVIRONMENT,
+            "stdin": Code.DECODING_FAILURE,
+        }.get(error.too_big, Code.IO_FAILURE)
+        return 1, _json(CniError(code, f"request: {error}").to_json(SUPPORTED_VERSIONS[-1]))
+
+    def busy(self) -> Reply:
+        """Answer what there is no room for."""
+        msg = "the agent has as many calls under way as it serves at once"
+        return 1, _json(CniError(Code.TRY_AGAIN_LATER, msg).to_json(SUPPORTED_VERSIONS[-1]))
+
+
+def _environment(block: bytes) -> dict[str, str]:
+    """Read the variables, each ended by a zero byte. Raises CniError 4."""
+    env = {}
+    for entry in block.split(b"\0"):
+        key, equals, value = entry.partition(b"=")
+        if entry and not equals:
+            msg = f"environment: {entry[:80]!r} is not KEY=VALUE"
+            raise CniError(Code.INVALID_ENVIRONMENT, msg)
+        if entry:
+            env[os.fsdecode(key)] = os.fsdecode(value)
+    return env
+
+
+def _versions() -> dict[str, Any]:
+    return {"cniVersion": SUPPORTED_VERSIONS[-1], "supportedVersions": list(SUPPORTED_VERSIONS)}
+
+
+def _log_call(
+    request: Request | None, conf: NetConf | None, started_s: float, failure: str
+) -> None:
+    """Say what was asked, for whom, how long it took and how it ended, in one line."""
+    took_ms = (time.monotonic() - started_s) * 1000
+    what = request.command if request else "request"
+    whom = f" {request.container_id}/{request.ifname}" if request and request.ifname else ""
+    where = f" on {conf.name}" if conf else ""
+    trace = request.env.get("TRACEPARENT", "") if request else ""
+    suffix = f" [{trace}]" if trace else ""
+    if failure:
+        log.warning(
+            "%s%s%s failed after %.1f ms: %s%s", what, whom, where, took_ms, failure, suffix
+        )
+    else:
+        log.info("%s%s%s in %.1f ms%s", what, whom, where, took_ms, suffix)
+
+
+def _json(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode()
