@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cni_virtio import interfaces, ports
 from cni_virtio.attach import Node
+from cni_virtio.collector import Collector
 from cni_virtio.config import AgentConfig
 from cni_virtio.converge import Converger
 from cni_virtio.dataplane_process import DataplaneProcess
@@ -62,12 +63,18 @@ class Agent:
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()
         operations = Operations(self._node, self._supervisor, self._client, self._messages)
-        requests = Requests(Verbs(self._node, Turns()), operations)
+        turns = Turns()
+        requests = Requests(Verbs(self._node, turns), operations)
         self._stopping = threading.Event()
         follower = LinkFollower(config.uplinks, converger.known_port)
+        self._collector = Collector(self._node, turns, self._own_pids)
         self._keepers = [
             threading.Thread(target=each.run, args=(self._stopping,), name=name)
-            for name, each in (("converger", converger), ("links", follower))
+            for name, each in (
+                ("converger", converger),
+                ("links", follower),
+                ("collector", self._collector),
+            )
         ]
         handlers = Handlers(requests.serve, requests.unreadable, requests.busy)
         self._listener = Listener(config.agent.socket, handlers)
@@ -131,9 +138,18 @@ class Agent:
         self._node.wanted.learn_uplink(spec, str(state.get("mac") or ""))
         self._shortcomings.see(spec, state)
 
+    def _own_pids(self) -> set[int]:
+        """Name the processes whose open files keep no container's namespace in use."""
+        return {os.getpid(), int(self._supervisor.status()["pid"] or 0)}
+
     def _messages(self) -> list[str]:
         """Say what is not as configured and works all the same."""
-        return [*self._config.messages, *self._device_notes, *self._shortcomings.messages()]
+        return [
+            *self._config.messages,
+            *self._device_notes,
+            *self._shortcomings.messages(),
+            *self._collector.messages(),
+        ]
 
 
 def _only_agent(state_dir: Path) -> int:

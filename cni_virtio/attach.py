@@ -23,6 +23,7 @@ from cni_virtio.ports import (
     gateway_port_name,
     pod_port_name,
 )
+from cni_virtio.sandbox import is_same, namespace_of
 from cni_virtio.spec import CniError, Code, Request, Result
 from cni_virtio.state import Attachment, Key, StateDir, StateError
 from cni_virtio.wanted import Wanted
@@ -100,8 +101,8 @@ def _refuse_second(node: Node, wanted: Attachment, netns_fd: int) -> None:
             msg = f"CNI_IFNAME: {wanted.ifname!r} exists already in {wanted.netns}"
             raise CniError(Code.INVALID_ENVIRONMENT, msg)
         return
-    with interfaces.namespace_of(present) as found:
-        if found is not None or present.netns_inode == wanted.netns_inode:
+    with namespace_of(present) as found:
+        if found is not None or is_same(netns_fd, present):
             what = f"{wanted.ifname!r} of container {wanted.container_id}"
             msg = f"CNI_IFNAME: {what} is attached already to network {present.name}; DEL it first"
             raise CniError(Code.INVALID_ENVIRONMENT, msg)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
+from typing import Any, Final
 
-from cni_virtio import netns
+from cni_virtio import netns, sandbox
 from cni_virtio.config import AgentConfig
 from cni_virtio.netconf import NetConf
 from cni_virtio.ports import random_mac
@@ -29,7 +29,7 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
         container_id=request.container_id,
         ifname=request.ifname,
         netns=request.netns,
-        netns_inode=0 if request.netns_fd is None else netns.identity(request.netns_fd),
+        **_namespace(request),
         interface=conf.interface,
         mac=conf.mac or random_mac(os.urandom(6)),
         mtu=_mtu(wanted, conf),
@@ -42,8 +42,21 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
         gid=conf.vhost_user.gid,
         labels=_labels(request),
         cni_version=conf.cni_version,
+        cni_path=":".join(request.path),
+        cni_args=request.env.get("CNI_ARGS", ""),
         netconf=conf.raw,
     )
+
+
+def _namespace(request: Request) -> dict[str, Any]:
+    fd = request.netns_fd
+    if fd is None:
+        return {}
+    return {
+        "netns_inode": netns.identity(fd),
+        "netns_cookie": netns.cookie(fd),
+        "netns_seen": sandbox.is_visible(request.netns, fd),
+    }
 
 
 def _check_tap(config: AgentConfig, request: Request, conf: NetConf) -> None:

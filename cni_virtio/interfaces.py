@@ -7,13 +7,14 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from cni_virtio import links, netns, tap
 from cni_virtio.links import LinkConfig, Route
 from cni_virtio.netns import NetnsError
+from cni_virtio.sandbox import namespace_of
 from cni_virtio.state import Attachment
 
 log = logging.getLogger(__name__)
@@ -139,20 +140,6 @@ def remove(attachment: Attachment, netns_fd: int | None = None) -> None:
         with namespace_of(attachment) as found:
             if found is not None:
                 _remove_tap(attachment, found)
-
-
-@contextlib.contextmanager
-def namespace_of(attachment: Attachment) -> Iterator[int | None]:
-    """Open the namespace of an attachment; None if it is gone or another is at its path."""
-    try:
-        fd = netns.open_netns(attachment.netns)
-    except NetnsError:
-        yield None
-        return
-    try:
-        yield fd if netns.identity(fd) == attachment.netns_inode else None
-    finally:
-        os.close(fd)
 
 
 def _remove_tap(attachment: Attachment, netns_fd: int) -> None:

@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ _MNT_DETACH: Final = 2
 _NS_GET_NSTYPE: Final = 0xB703
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
+_SO_NETNS_COOKIE: Final = 71
 _NAMED: Final = Path("/run/netns")
 _libc = ctypes.CDLL(None, use_errno=True)
 _T = TypeVar("_T")
@@ -92,6 +94,21 @@ def is_netns(fd: int) -> bool:
 def identity(netns_fd: int) -> int:
     """Return the inode by which the kernel tells this namespace from all others alive."""
     return os.fstat(netns_fd).st_ino
+
+
+def cookie(netns_fd: int) -> int:
+    """Return the number that the kernel gives to no other namespace before it reboots.
+
+    Socket option SO_NETNS_COOKIE of linux/sock_diag.h, Linux 5.14. Raises NetnsError.
+    """
+    with entered(netns_fd), socket.socket(socket.AF_UNIX) as sock:
+        try:
+            raw = sock.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            text = f"cannot read the cookie of a network namespace: {os.strerror(number)}"
+            raise NetnsError(number, text) from None
+    return int.from_bytes(raw, sys.byteorder)
 
 
 def own_identity() -> int:

@@ -108,6 +108,7 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
         ifname=ifname,
         netns=own["netns"],
         netns_inode=int(own["netns_inode"]) if own["netns_inode"].isdecimal() else 0,
+        netns_seen=True,  # without that it would not be adopted
         interface="vhost-user" if spec.kind == "vhost" else "kernel",
         mac=spec.mac or "",
         ips=tuple(own["ips"].split()),

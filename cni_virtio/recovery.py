@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 
-from cni_virtio import interfaces, ports
+from cni_virtio import ports
 from cni_virtio.attach import Node, release
 from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.sandbox import namespace_of
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key, StateError
 from dataplane.client import DataplaneError, DataplaneUnavailable
@@ -50,7 +51,7 @@ class Recovery:
                 continue
             if self._node.wanted.get(attachment.key) is not None:
                 continue
-            with interfaces.namespace_of(attachment) as netns_fd:
+            with namespace_of(attachment) as netns_fd:
                 if netns_fd is not None:
                     log.warning("%s/%s: was on no record, adopted", *attachment.key)
                     self._node.wanted.add(attachment)

@@ -19,6 +19,8 @@ SCHEMA_VERSION = 1
 _MAX_RECORD_BYTES = 4 << 20
 _MAX_NAME_BYTES = 200
 _HASH_CHARS = 16
+_ADDED_LATER = frozenset({"netns_cookie", "netns_seen", "cni_path", "cni_args"})
+"""What records of older agents lack; its default does then."""
 _TEMPORARY = ".writing-"
 
 
@@ -35,8 +37,11 @@ class Attachment:
 
     `name` is the netconf's name (what GC goes by), `network` the dataplane's network. `ips` and
     `gateways` are in CIDR notation, `gateways` those given to the network's host port for this
-    attachment. `netns_inode` 0 means that no namespace was open. `labels` are echoed to people
-    (pod, namespace). `created_s` is Unix time.
+    attachment. `netns_inode` 0 means that no namespace was open; the kernel gives inodes of dead
+    namespaces to new ones, but never a `netns_cookie` (0: not known). `netns_seen` says that the
+    agent could open the path `netns` itself, so that a path that leads nowhere later means that
+    the sandbox has gone. `labels` are echoed to people (pod, namespace). `cni_path` and `cni_args`
+    are those of the ADD, for IPAM. `created_s` is Unix time.
     """
 
     name: str
@@ -45,6 +50,8 @@ class Attachment:
     ifname: str
     netns: str = ""
     netns_inode: int = 0
+    netns_cookie: int = 0
+    netns_seen: bool = False
     interface: Literal["kernel", "vhost-user"] = "kernel"
     mac: str = ""
     ips: tuple[str, ...] = ()
@@ -59,6 +66,8 @@ class Attachment:
     gid: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     cni_version: str = "1.1.0"
+    cni_path: str = ""
+    cni_args: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
     netconf: Mapping[str, Any] = field(default_factory=dict)
     created_s: float = field(default_factory=time.time)
@@ -83,6 +92,8 @@ class Attachment:
         values = {key: value for key, value in data.items() if key != "schema"}
         for name, annotation in _FIELDS.items():
             if name not in values:
+                if name in _ADDED_LATER:
+                    continue
                 raise ValueError(f"{name}: is missing")
             values[name] = _checked(name, annotation, values[name])
         unknown = values.keys() - _FIELDS.keys()

@@ -36,6 +36,7 @@ def attachment(number: int = 0, **keys: object) -> Attachment:
         "ifname": "eth0",
         "netns": "/run/netns/x",
         "netns_inode": 4026532000,
+        "netns_seen": True,
         "mac": f"02:00:00:00:00:{number:02x}",
         "ips": ("10.0.0.5/16", "fd00::5/64"),
         "result": {"cniVersion": "1.0.0"},
