@@ -40,6 +40,8 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
         socket_path="" if kernel else _socket_path(config, request),
         uid=conf.vhost_user.uid,
         gid=conf.vhost_user.gid,
+        mount_path=conf.vhost_user.mount_path,
+        device_info_file="" if kernel else conf.device_info_file or "",
         labels=_labels(request),
         cni_version=conf.cni_version,
         cni_path=":".join(request.path),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cni_virtio import links, netns, tap
+from cni_virtio import device_info, links, netns, tap
 from cni_virtio.links import LinkConfig, Route
 from cni_virtio.netns import NetnsError
 from cni_virtio.sandbox import namespace_of
@@ -36,7 +36,7 @@ class Interface(Protocol):
     def take_fds(self) -> list[int] | None:
         """Hand over the fds that its port is added with, which the caller closes; None if none."""
 
-    def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
+    def set_up(self, attachment: Attachment, routes: Sequence[Route], /) -> None:
         """Give it MAC, MTU, addresses and routes. Raises NetnsError."""
 
     def discard(self) -> None:
@@ -94,8 +94,9 @@ class SocketInterface:
         """Have no fds."""
         return None
 
-    def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
-        """Leave addresses and routes to the application."""
+    def set_up(self, attachment: Attachment, _routes: Sequence[Route]) -> None:
+        """Tell the application of its socket; leave addresses and routes to it."""
+        device_info.write(attachment)
 
     def discard(self) -> None:
         """Remove socket and folder."""
@@ -175,7 +176,8 @@ def prepare_socket_folder(attachment: Attachment) -> None:
 
 
 def remove_socket(attachment: Attachment) -> None:
-    """Remove the socket, and its folder once that is empty."""
+    """Remove the socket, what tells of it, and its folder once that is empty."""
+    device_info.remove(attachment)
     path = Path(attachment.socket_path)
     try:
         fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

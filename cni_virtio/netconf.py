@@ -21,11 +21,15 @@ _MAC = re.compile(SCHEMA.data["$defs"]["mac"]["pattern"])
 
 @dataclass(frozen=True)
 class VhostUser:
-    """The socket's `mode` is the application's role; `uid` and `gid` own socket and directory."""
+    """The socket's `mode` is the application's role; `uid` and `gid` own socket and directory.
+
+    `mount_path` is the folder in which the container sees it, "" if that is the host's.
+    """
 
     mode: Literal["client", "server"] = "client"
     uid: int = 0
     gid: int = 0
+    mount_path: str = ""
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ def _build(conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[st
         is_default_gateway=conf["isDefaultGateway"],
         ip_masq=conf["ipMasq"],
         spoof_check=conf["spoofCheck"],
-        vhost_user=VhostUser(**conf["vhostUser"]),
+        vhost_user=_vhost_user(conf["vhostUser"]),
         ipam_type=conf["ipam"].get("type"),
         dns=DNS.from_json(conf["dns"], "dns"),
         mac=_mac(conf, cni_args),
@@ -164,6 +168,10 @@ def _build(conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[st
         runtime_config=runtime,
         raw=raw,
     )
+
+
+def _vhost_user(conf: Mapping[str, Any]) -> VhostUser:
+    return VhostUser(conf["mode"], conf["uid"], conf["gid"], conf.get("mountPath", ""))
 
 
 def _mac(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> str | None:

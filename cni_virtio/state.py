@@ -19,7 +19,9 @@ SCHEMA_VERSION = 1
 _MAX_RECORD_BYTES = 4 << 20
 _MAX_NAME_BYTES = 200
 _HASH_CHARS = 16
-_ADDED_LATER = frozenset({"netns_cookie", "netns_seen", "cni_path", "cni_args"})
+_ADDED_LATER = frozenset(
+    {"netns_cookie", "netns_seen", "cni_path", "cni_args", "mount_path", "device_info_file"}
+)
 """What records of older agents lack; its default does then."""
 _TEMPORARY = ".writing-"
 
@@ -41,7 +43,8 @@ class Attachment:
     namespaces to new ones, but never a `netns_cookie` (0: not known). `netns_seen` says that the
     agent could open the path `netns` itself, so that a path that leads nowhere later means that
     the sandbox has gone. `labels` are echoed to people (pod, namespace). `cni_path` and `cni_args`
-    are those of the ADD, for IPAM. `created_s` is Unix time.
+    are those of the ADD, for IPAM. `mount_path` is the folder in which the container sees its
+    sockets, if that is another. `created_s` is Unix time.
     """
 
     name: str
@@ -64,6 +67,8 @@ class Attachment:
     socket_path: str = ""
     uid: int = 0
     gid: int = 0
+    mount_path: str = ""
+    device_info_file: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     cni_version: str = "1.1.0"
     cni_path: str = ""

@@ -29,7 +29,7 @@ def behind_frontend(module_lab: Lab) -> Iterator[tuple[Container, Container, Por
     with netns() as space:
         far = Container(module_lab.control, port.name, port.number, space)
         tap = ("--vdev=net_tap0,iface=eth0",)
-        with running_testpmd(port, "io", eal=tap, space=space):
+        with running_testpmd(port, "io", eal=tap, inside=("ip", "netns", "exec", space.name)):
             wait_until(lambda: "eth0" in space.run("ip", "-br", "link"), "testpmd's tap")
             far.set_up()
             wait_until(lambda: ping(kernel.netns, far.ip4, 1), "the tap answers")

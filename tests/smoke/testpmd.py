@@ -7,15 +7,14 @@ import os
 import subprocess
 import tempfile
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from tests.smoke.netns import TRAFFIC_CORE
-from tests.smoke.ports import Application, wait_until
+from tests.smoke.ports import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from tests.smoke.netns import Netns
+    from pathlib import Path
 
 _numbers = itertools.count()
 
@@ -24,19 +23,38 @@ HUGEPAGES = ("--in-memory", "--single-file-segments")
 """One file for all memory: a vhost-user frontend may share no more than eight."""
 
 
+class Socket(Protocol):
+    """A vhost-user port from the application's side."""
+
+    @property
+    def path(self) -> Path:
+        """Where the application finds it."""
+
+    @property
+    def mac(self) -> str:
+        """What the application sends from."""
+
+    def wait_ready(self) -> None:
+        """Wait until the dataplane has taken note of the application."""
+
+
 @contextmanager
 def running_testpmd(
-    port: Application,
+    port: Socket,
     mode: str,
     *options: str,
     device: str = "",
     eal: Sequence[str] = (),
     memory: Sequence[str] = ORDINARY_PAGES,
-    space: Netns | None = None,
+    inside: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run testpmd on a port's socket in a forward mode; give it when packets can pass."""
+    """Run testpmd on a port's socket in a forward mode; give it when packets can pass.
+
+    `inside` is the command that runs a command where the application is.
+    """
     number = next(_numbers)
     words = [
+        *inside,
         *("stdbuf", "-oL", "taskset", "-c", TRAFFIC_CORE, "dpdk-testpmd", "--no-pci", "-m", "64"),
         *(*memory, "--lcores", f"0@{TRAFFIC_CORE},1@{TRAFFIC_CORE}"),
         f"--file-prefix=cvs-{os.getpid()}-{number}",
@@ -45,8 +63,6 @@ def running_testpmd(
         # Without a period it would end at the end of its standard input.
         *("--total-num-mbufs=4096", "--stats-period=60", *options),
     ]
-    if space:
-        words = ["ip", "netns", "exec", space.name, *words]
     with tempfile.TemporaryFile() as log, tempfile.TemporaryDirectory(prefix="cvs-") as directory:
         process = subprocess.Popen(
             words,

@@ -24,6 +24,8 @@ FULL = Attachment(
     ifname="net1",
     netns="/run/netns/c2",
     netns_inode=4026532000,
+    netns_cookie=7,
+    netns_seen=True,
     interface="vhost-user",
     mac="02:00:00:00:00:02",
     ips=("10.88.0.5/16", "fd00::5/64"),
@@ -36,8 +38,12 @@ FULL = Attachment(
     socket_path="/run/cni-virtio/vhost/c2/net1.sock",
     uid=1000,
     gid=1000,
+    mount_path="/run/vhost",
+    device_info_file="/run/devinfo/net1.json",
     labels={"namespace": "shop", "pod": "web-0"},
     cni_version="1.0.0",
+    cni_path="/opt/cni/bin",
+    cni_args="IgnoreUnknown=1",
     result={"cniVersion": "1.0.0", "ips": [{"address": "10.88.0.5/16"}]},
     netconf={"cniVersion": "1.0.0", "name": "pods"},
     created_s=50.5,
@@ -125,6 +131,13 @@ def test_a_long_name_survives_a_restart(state: StateDir, tmp_path: Path) -> None
 def changed(**values: Any) -> bytes:
     data = {**PLAIN.to_json(), **values}
     return json.dumps({k: v for k, v in data.items() if v is not ...}).encode()
+
+
+def test_a_record_of_an_older_agent(state: StateDir, tmp_path: Path) -> None:
+    later = ("netns_cookie", "netns_seen", "cni_path", "cni_args", "mount_path", "device_info_file")
+    path = tmp_path / "state" / "attachments" / "pods@c1@eth0.json"
+    path.write_bytes(changed(**dict.fromkeys(later, ...)))
+    assert state.load_all() == ([PLAIN], [])
 
 
 @pytest.mark.parametrize(
