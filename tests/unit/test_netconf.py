@@ -164,7 +164,7 @@ def test_an_integer_may_be_written_as_a_float() -> None:
         ({"quues": 2}, 'quues: unknown key with value 2; did you mean "queues"?'),
         ({"MTU": 9000}, 'MTU: unknown key with value 9000; did you mean "mtu"?'),
         ({"bridge": "cni0"}, 'bridge: unknown key with value "cni0"'),
-        ({"vhostUser": {"folder": "/x"}}, 'vhostUser.folder: unknown key with value "/x"'),
+        ({"vhostUser": {"backlog": "/x"}}, 'vhostUser.backlog: unknown key with value "/x"'),
         ({"plugins": []}, "plugins: unknown key with value []"),
         ({"a\nb": 1}, r'"a\nb": unknown key with value 1'),
         ({"x" * 900: 1}, f'"{"x" * 76}...: unknown key with value 1'),
