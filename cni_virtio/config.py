@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -127,25 +127,40 @@ class AgentConfig:
 
 def load(path: str | Path, machine: Machine | None = None) -> AgentConfig:
     """Read and check a file against schema and machine (this one); raises ConfigError."""
-    file = Path(path)
     machine = machine or Machine.here()
+    config, placed = read(path, machine)
+    try:
+        check_machine(config, machine)
+        config = replace(config, backend=decide_backend(config, machine))
+        check_exceptions(config)
+    except FaultError as fault:
+        raise ConfigError(placed(fault)) from None
+    return config
+
+
+def read(path: str | Path, machine: Machine) -> tuple[AgentConfig, Callable[[FaultError], str]]:
+    """Read a file and check it by itself: the machine gives defaults only. Raises ConfigError.
+
+    Returns with it what writes a fault found later with file and line.
+    """
+    file = Path(path)
     try:
         document = YamlFile(file)
     except YamlError as error:
         where = f"{file}:{error.line}" if error.line else f"{file}"
         raise ConfigError(f"{where}: {error.reason}") from None
+
+    def placed(fault: FaultError) -> str:
+        place = f" {dotted(fault.path)}:" if fault.path else ""
+        return f"{file}:{document.line(fault.path)}:{place} {fault.reason}"
+
     try:
         config = _build(file, document.data, machine)
         check_names(config)
         check_paths(config)
-        check_machine(config, machine)
-        config = replace(config, backend=decide_backend(config, machine))
-        check_exceptions(config)
     except FaultError as fault:
-        place = f" {dotted(fault.path)}:" if fault.path else ""
-        line = document.line(fault.path)
-        raise ConfigError(f"{file}:{line}:{place} {fault.reason}") from None
-    return config
+        raise ConfigError(placed(fault)) from None
+    return config, placed
 
 
 def parse_size(text: str | int) -> int:

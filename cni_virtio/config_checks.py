@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -126,6 +126,12 @@ def check_paths(config: AgentConfig) -> None:
 
 def check_machine(config: AgentConfig, machine: Machine) -> None:
     """Check cores, memory and devices against a machine; raises FaultError."""
+    for fault in machine_faults(config, machine):
+        raise fault
+
+
+def machine_faults(config: AgentConfig, machine: Machine) -> Iterator[FaultError]:
+    """Find every core, the memory and every device that a machine cannot give."""
     dataplane = config.dataplane
     places: list[tuple[tuple[str | int, ...], int]] = [
         (("dataplane", "main_core"), dataplane.main_core),
@@ -135,13 +141,14 @@ def check_machine(config: AgentConfig, machine: Machine) -> None:
         try:
             machine.check_core(core)
         except ValueError as error:
-            raise FaultError(path, str(error)) from None
-    _check_memory(dataplane.memory_bytes, machine)
+            yield FaultError(path, str(error))
+    if reason := _memory_problem(dataplane.memory_bytes, machine):
+        yield FaultError(("dataplane", "memory"), reason)
     for number, uplink in enumerate(config.uplinks):
         try:
             machine.check_device(uplink)
         except ValueError as error:
-            raise FaultError(("uplinks", number, "device"), str(error)) from None
+            yield FaultError(("uplinks", number, "device"), str(error))
 
 
 def decide_backend(config: AgentConfig, machine: Machine) -> Backend:
@@ -165,14 +172,13 @@ def check_exceptions(config: AgentConfig) -> None:
             raise FaultError((*path, "name"), reason)
 
 
-def _check_memory(memory_bytes: int, machine: Machine) -> None:
-    path = ("dataplane", "memory")
+def _memory_problem(memory_bytes: int, machine: Machine) -> str:
     if memory_bytes < MIN_MEMORY_BYTES:
-        least = MIN_MEMORY_BYTES // _MIB
-        raise FaultError(path, f"{memory_bytes} bytes are less than the minimum of {least}Mi")
+        return f"{memory_bytes} bytes are less than the minimum of {MIN_MEMORY_BYTES // _MIB}Mi"
     if memory_bytes > machine.memory_bytes:
         has = machine.memory_bytes // _MIB
-        raise FaultError(path, f"{memory_bytes // _MIB}Mi are more than this machine has ({has}Mi)")
+        return f"{memory_bytes // _MIB}Mi are more than this machine has ({has}Mi)"
+    return ""
 
 
 def _check_unique(section: str, key: str, values: list[Any]) -> None:

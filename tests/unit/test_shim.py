@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from cni_virtio import __version__
+
 SHIM = Path(__file__).parents[2] / "build" / "bin" / "cni-virtio"
 OWN_NETNS = "/proc/self/ns/net"
 SUPPORTED = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
@@ -112,6 +114,11 @@ def test_binary_is_static_and_small() -> None:
     description = subprocess.check_output(["file", SHIM], text=True)
     assert "statically linked" in description
     assert "stripped" in description
+
+
+def test_it_has_the_version_of_the_agent() -> None:
+    done = subprocess.run([SHIM, "--version"], env={}, capture_output=True, text=True, check=True)
+    assert done.stdout == f"cni-virtio {__version__}\n"
 
 
 def test_request_carries_environment_stdin_and_netns(agent: Agent) -> None:
