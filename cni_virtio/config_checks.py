@@ -47,7 +47,7 @@ class Machine:
         allowed = frozenset(os.sched_getaffinity(0))
         try:
             text = Path("/sys/devices/system/cpu/online").read_text("ascii")
-            online = frozenset(_core_list(text))
+            online = frozenset(parse_cores(text))
         except (OSError, ValueError):  # no sysfs in this container
             online = allowed
         return cls(online, allowed, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -210,7 +210,7 @@ class _Range(NamedTuple):
     last: int
 
 
-def _core_list(text: str) -> Iterable[int]:
+def parse_cores(text: str) -> Iterable[int]:
     """Cores in the kernel's notation: `0-3,8`."""
     for part in text.strip().split(","):
         first, _, last = part.partition("-")

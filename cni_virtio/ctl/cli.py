@@ -18,6 +18,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
     "ports": ("cni_virtio.ctl.show:ports", "Ports of the dataplane, and who they belong to."),
     "networks": ("cni_virtio.ctl.show:networks", "Networks (L2 domains) and their ports."),
     "top": ("cni_virtio.ctl.top:top", "Load of each worker and rates of each port, live."),
+    "doctor": (
+        "cni_virtio.ctl.doctor.command:doctor",
+        "What is wrong with this node, and what mends it.",
+    ),
     "uplink": ("cni_virtio.ctl.uplink:uplink", "PCI network devices, to DPDK and back."),
     "lab": ("cni_virtio.ctl.lab.commands:lab", "Containers in network namespaces, to try it out."),
 }

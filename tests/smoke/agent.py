@@ -56,8 +56,7 @@ class Node:
 
     def start(self, *options: str) -> None:
         """Start the agent and wait until it has a dataplane."""
-        config = self.directory / "agent.yaml"
-        config.write_text(self._config())
+        config = self.write_config()
         words = ["-m", "cni_virtio", "--config", str(config), *options]
         with (self.directory / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
@@ -67,6 +66,12 @@ class Node:
                 text=True,
             )
         wait_until(self._has_dataplane, "agent and dataplane", START_TIMEOUT_S)
+
+    def write_config(self) -> Path:
+        """Write the agent's YAML and give its path."""
+        config = self.directory / "agent.yaml"
+        config.write_text(self._config())
+        return config
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the agent with a signal and give its exit status."""

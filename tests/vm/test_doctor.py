@@ -1,0 +1,59 @@
+"""`cni-virtioctl doctor` where modules can be taken away, and a NIC from its driver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.smoke.agent import Node
+from tests.smoke.doctor import Practice
+from tests.smoke.netns import netns
+from tests.unit.dataplane_process import short_directory
+from tests.vm.pci import driver
+from tests.vm.wire import E1000E
+
+ADDRESS = E1000E.pci_address
+NO_AGENT = {"agent"}
+
+
+@pytest.fixture
+def one() -> Iterator[Practice]:
+    """A node in good health but for its agent, which has not been started."""
+    uplinks = f'uplinks: [{{name: wire0, device: "{ADDRESS}"}}]'
+    with short_directory() as directory, netns() as host:
+        found = Practice(Node(host, directory, backend="vhost-net", more_config=uplinks))
+        found.furnish()
+        found.here.write_config()
+        yield found
+
+
+def type_in(remedy: str) -> None:
+    """Do what the doctor says, as far as it is a command."""
+    command = remedy.partition(" (")[0].replace(
+        "cni-virtioctl", str(Path(sys.executable).with_name("cni-virtioctl"))
+    )
+    subprocess.run(command.split(), check=True)
+
+
+def test_modules_and_driver_are_missing(one: Practice) -> None:
+    own = driver(ADDRESS)
+    subprocess.run(["modprobe", "-r", "vhost_net", "vfio-pci"], check=True)
+    report = one.see()
+    assert set(report.findings) == NO_AGENT | {"vhost-net", "nics"}
+    (backend,), (module, nic) = report.of("vhost-net"), report.of("nics")
+    assert "/dev/vhost-net is missing" in backend["what"]
+    assert "vfio-pci is not loaded" in module["what"]
+    assert f"is in use by driver {own}" in nic["what"]
+    type_in(backend["remedy"])
+    type_in(module["remedy"])
+    report = one.see()
+    assert set(report.findings) == NO_AGENT | {"nics"}
+    (nic,) = report.of("nics")
+    type_in(nic["remedy"])
+    assert set(one.see().findings) == NO_AGENT
+    type_in(f"cni-virtioctl uplink unbind {ADDRESS}")
+    assert driver(ADDRESS) == own
