@@ -168,6 +168,21 @@ def test_the_dataplane_is_down(one: Practice) -> None:
     wait_until(lambda: one.here.status()["dataplane"]["running"], "it is back", 30)
 
 
+def test_the_dataplane_is_not_as_configured(one: Practice) -> None:
+    one.here.end(signal.SIGKILL)
+    one.here.backend = "auto\n  idle: poll"
+    one.here.start()
+    finding = one.see().only("dataplane")
+    assert finding["what"] == "the running dataplane differs: idle adaptive, configured poll"
+    pid = one.here.status()["dataplane"]["pid"]
+    subprocess.run(finding["remedy"].partition(":")[0].split(), check=True)
+    wait_until(lambda: one.here.status()["dataplane"]["pid"] not in (None, pid), "it is back", 30)
+    one.assert_well()
+    one.here.end()
+    one.here.backend = "auto"
+    one.here.start()
+
+
 def test_open_files_run_out(one: Practice) -> None:
     pid = one.here.status()["dataplane"]["pid"]
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
@@ -227,7 +242,7 @@ def test_the_agent_is_dead_and_a_sandbox_is_gone(one: Practice) -> None:
     lost = one.see()
     assert set(lost.findings) == {"agent", "attachments"}
     assert (
-        "1 attachments have lost their namespace, such as eth0 of a"
+        "1 of 1 attachments have lost their namespace, such as eth0 of a"
         in lost.of("attachments")[0]["what"]
     )
     one.here.socket.unlink()
@@ -238,15 +253,15 @@ def test_the_agent_is_dead_and_a_sandbox_is_gone(one: Practice) -> None:
 
 def test_no_hugepages(one: Practice) -> None:
     one.here.end()
-    no_agent = one.see()
-    no_agent.only("agent")
+    half_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 21
+    large = one.variant("memory: 128Mi", f"memory: {half_mib}Mi")
     readonly = f"mount --bind {POOL} {POOL} && mount -o remount,bind,ro {POOL}"
-    refused = one.see(broken=readonly)
+    refused = one.see(config=large, broken=readonly)
     assert set(refused.findings) == {"agent", "hugepages"}
-    assert "0 of 64 are free" in refused.of("hugepages")[0]["what"]
-    none = one.see(broken=f"mount -t tmpfs none {POOL}")
-    assert "the kernel has no hugepages" in none.of("hugepages")[0]["what"]
-    start_in(one.here, readonly)
+    assert f"of {-(-half_mib // 2)} are free, and " in refused.of("hugepages")[0]["what"]
+    hidden = f"mount -t tmpfs none {POOL}"
+    assert "kernel has no hugepages" in one.see(broken=hidden).of("hugepages")[0]["what"]
+    start_in(one.here, hidden)
     finding = one.see().only("hugepages")
     assert finding["what"].startswith("the dataplane runs on ordinary pages: no hugepages of 2 MiB")
     assert finding["remedy"].startswith("echo 64 > /proc/sys/vm/nr_hugepages")

@@ -194,4 +194,4 @@ def test_counts_are_exact_in_a_pipe() -> None:
 
 def test_help_lists_the_families() -> None:
     output = CliRunner().invoke(cli, ["--help"]).output
-    assert all(name in output for name in ("status", "ports", "networks", "lab"))
+    assert all(name in output for name in ("status", "ports", "networks", "doctor", "lab"))

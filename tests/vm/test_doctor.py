@@ -41,9 +41,12 @@ def type_in(remedy: str) -> None:
 
 def test_modules_and_driver_are_missing(one: Practice) -> None:
     own = driver(ADDRESS)
-    subprocess.run(["modprobe", "-r", "vhost_net", "vfio-pci"], check=True)
+    subprocess.run(["modprobe", "-r", "vhost_net", "tun", "vfio-pci"], check=True)
     report = one.see()
-    assert set(report.findings) == NO_AGENT | {"vhost-net", "nics"}
+    assert set(report.findings) == NO_AGENT | {"tun", "vhost-net", "nics"}
+    (tun,) = report.of("tun")
+    assert tun["remedy"] == "modprobe tun"
+    type_in(tun["remedy"])
     (backend,), (module, nic) = report.of("vhost-net"), report.of("nics")
     assert "/dev/vhost-net is missing" in backend["what"]
     assert "vfio-pci is not loaded" in module["what"]

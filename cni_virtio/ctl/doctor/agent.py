@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from cni_virtio.ctl.doctor.finding import Check, Finding, NotCheckedError
 from cni_virtio.ctl.doctor.patient import Patient
-from cni_virtio.netns import NetnsError
 from cni_virtio.state import Attachment
 
 _LIMIT: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
@@ -24,7 +23,9 @@ def config(patient: Patient) -> Iterator[Finding]:
     """Look whether the YAML can be used, and is what the agent has read."""
     if patient.config_error:
         why = "an agent that is started now ends at once"
-        yield Finding(patient.config_error, why, f"mend that line of {patient.file}")
+        yield Finding(
+            patient.config_error, why, f"mend {patient.file} there, then restart cni-virtio-agent"
+        )
         return
     changed_s = _changed_s(patient)
     if changed_s > 0:
@@ -120,14 +121,15 @@ def _open_files(pid: Any) -> tuple[int, int]:
 
 def attachments(patient: Patient) -> Iterator[Finding]:
     """Look whether the namespace of each attachment is still there."""
-    gone = [each for each in patient.attachments if _is_gone(each)]
+    known = patient.attachments
+    gone = [each for each in known if _is_gone(each)]
     if gone:
         first = gone[0]
         yield Finding(
-            f"{len(gone)} attachments have lost their namespace, such as {first.ifname} of"
-            f" {first.container_id} on {first.name}: {first.netns} is gone",
+            f"{len(gone)} of {len(known)} attachments have lost their namespace, such as"
+            f" {first.ifname} of {first.container_id} on {first.name}: {first.netns} is gone",
             "they hold ports, addresses and sockets of containers that are no more",
-            "run doctor again after 30 s: a running agent frees them; if not, call DEL for them",
+            "run doctor again after 30 s: a running agent frees them; if not, see its log",
         )
 
 
@@ -136,7 +138,7 @@ def _is_gone(attachment: Attachment) -> bool:
         return False
     try:
         return Path(attachment.netns).stat().st_ino != attachment.netns_inode
-    except (OSError, NetnsError):
+    except OSError:
         return True
 
 

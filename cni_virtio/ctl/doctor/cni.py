@@ -51,7 +51,9 @@ def _twice(files: list[NetworkFile], our_names: set[str]) -> Iterator[Finding]:
 
 def order(patient: Patient) -> Iterator[Finding]:
     """Look whether a runtime that takes the first network takes one of ours."""
-    usable = [file for file in patient.network_files if not file.error and not file.delegates]
+    if any(file.delegates for file in patient.network_files):
+        return  # Multus asks for networks by their names
+    usable = [file for file in patient.network_files if not file.error]
     ours = [file for file in usable if file.ours]
     if not ours:
         raise NotCheckedError(f"no network of type {TYPE} in {patient.cni_conf_dir}")
@@ -96,7 +98,7 @@ def _netconf(patient: Patient, path: Path, conf: dict[str, Any]) -> Iterator[Fin
         why = "the agent refuses every ADD with it"
         yield Finding(f"{path}: {error.msg}", why, f"mend that key in {path}")
         return
-    if parsed.agent_socket != patient.agent_socket:
+    if os.path.realpath(parsed.agent_socket) != os.path.realpath(patient.agent_socket):
         yield Finding(
             f"{path}: agentSocket is {parsed.agent_socket}, the agent's is {patient.agent_socket}",
             "the shim asks where nobody answers: every ADD fails with error 11",

@@ -62,9 +62,9 @@ def quarantine(patient: Patient) -> Iterator[Finding]:
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if names:
         yield Finding(
-            f"{len(names)} unreadable records lie in {folder}, such as {names[0]}",
+            f"unreadable records, {len(names)} in all, lie in {folder}, such as {names[0]}",
             "what they stood for may be left over: a lease of the IPAM plugin, a socket",
-            f"look into them and delete their containers' networks, then rm {folder}/*",
+            f"remove by hand what they name, then rm {folder}/*",
         )
 
 

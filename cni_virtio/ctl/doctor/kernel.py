@@ -7,13 +7,15 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from cni_virtio import pci
-from cni_virtio.config_checks import FaultError, decide_backend
+from cni_virtio.config_checks import FaultError, check_exceptions, decide_backend
 from cni_virtio.ctl.doctor.finding import Check, Finding
 from cni_virtio.ctl.doctor.patient import Patient
+from cni_virtio.schema import dotted
 
 _TUN: Final = Path("/dev/net/tun")
 _MISC: Final = Path("/proc/misc")
@@ -48,13 +50,18 @@ def tun(_: Patient) -> Iterator[Finding]:
 
 
 def vhost_net(patient: Patient) -> Iterator[Finding]:
-    """Look whether the backend that is demanded can be had."""
+    """Look whether the backend that is demanded can be had, and do what uplinks ask of it."""
+    why = "the agent does not start with what it cannot have"
     try:
-        decide_backend(patient.config, patient.machine)
+        backend = decide_backend(patient.config, patient.machine)
+        check_exceptions(replace(patient.config, backend=backend))
     except FaultError as fault:
+        if fault.path[0] == "uplinks":
+            yield Finding(patient.placed(fault), why, f"set another {dotted(fault.path)}")
+            return
         yield Finding(
             patient.placed(fault),
-            "the agent does not start with a backend that it cannot have",
+            why,
             "modprobe vhost_net (and a line vhost_net in /etc/modules-load.d/cni-virtio.conf), or"
             " set dataplane.backend: auto",
         )

@@ -14,7 +14,7 @@ from cni_virtio.ctl.doctor.patient import Patient
 _POOL: Final = Path("/sys/kernel/mm/hugepages/hugepages-2048kB")
 _PAGE_BYTES: Final = 2 << 20
 _AVAILABLE: Final = re.compile(r"^MemAvailable:\s*(\d+) kB", re.MULTILINE)
-_WHY: Final = "on ordinary pages a packet costs more, and no NIC can be had through vfio-pci"
+_WHY: Final = "on ordinary pages the dataplane works, and every packet costs more"
 
 
 def hugepages(patient: Patient) -> Iterator[Finding]:

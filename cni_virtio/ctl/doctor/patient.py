@@ -149,8 +149,9 @@ class Patient:
         with contextlib.suppress(NetnsError):
             if self.agent_pid is not None:
                 fd = netns.open_netns(f"/proc/{self.agent_pid}/ns/net")
+        same = fd is None or netns.identity(fd) == netns.own_identity()
         try:
-            with netns.entered(fd):
+            with netns.entered(None if same else fd):
                 yield
         finally:
             if fd is not None:

@@ -13,7 +13,7 @@ from cni_virtio.ctl.doctor.finding import Check, Finding, NotCheckedError
 from cni_virtio.ctl.doctor.networks import TYPE
 from cni_virtio.ctl.doctor.patient import Patient
 
-_VERSION: Final = re.compile(rb"\0cni-virtio (\d[\w.+-]*)\0")
+_VERSION: Final = re.compile(rb"cni-virtio (\d[\w.+-]*)\0")
 _LARGEST_SHIM_BYTES: Final = 16 << 20
 _BUILT: Final = Path(cni_virtio.__file__).parents[1] / "build" / "bin" / TYPE
 _NO_SHIM: Final = "runtimes find no plugin of type cni-virtio: no container starts"

@@ -1,0 +1,123 @@
+"""The doctor's own robustness, and what no test can do to a real machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cni_virtio import __version__
+from cni_virtio.config_checks import Machine
+from cni_virtio.ctl.doctor import kernel, memory, shim
+from cni_virtio.ctl.doctor.command import examine
+from cni_virtio.ctl.doctor.finding import Check, Finding, NotCheckedError
+from cni_virtio.ctl.doctor.networks import network_files
+from cni_virtio.ctl.doctor.patient import Patient
+
+NIC = "0000:00:03.0"
+MACHINE = Machine(frozenset({0, 1}), frozenset({0, 1}), 1 << 30)
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Patient:
+    """A node without an agent."""
+    config = tmp_path / "agent.yaml"
+    config.touch()
+    socket = str(tmp_path / "agent.sock")
+    return Patient(config, socket, tmp_path / "net.d", (tmp_path / "bin",), MACHINE)
+
+
+def failing(error: Exception) -> Check:
+    def look(_: Patient) -> Iterator[Finding]:
+        yield Finding("first", "why", "remedy")
+        raise error
+
+    return Check("failing", "it works", look)
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (PermissionError(13, "Permission denied", "/x"), "cannot look: /x: Permission denied"),
+        (OSError(5, "Input/output error", "/x"), "[Errno 5] Input/output error: '/x'"),
+    ],
+)
+def test_a_check_that_fails_is_a_finding(patient: Patient, error: OSError, what: str) -> None:
+    (finding,) = examine(failing(error), patient).findings
+    assert finding.what == what
+
+
+def test_a_check_may_have_nothing_to_go_by(patient: Patient) -> None:
+    assert examine(failing(NotCheckedError("no agent")), patient).skipped == "no agent"
+
+
+def with_answer(patient: Patient, **status: Any) -> Patient:
+    vars(patient)["_answer"] = ({"version": __version__} | status, "")
+    return patient
+
+
+def test_an_adopted_dataplane_of_another_version(patient: Patient) -> None:
+    running = {"running": True, "version": "0.0.9"}
+    (finding,) = shim.versions(with_answer(patient, dataplane=running))
+    assert finding.what == f"the dataplane is 0.0.9, the agent {__version__}"
+    running["version"] = __version__
+    assert list(shim.versions(with_answer(patient, dataplane=running))) == []
+
+
+def test_memory_that_the_machine_lacks(patient: Patient) -> None:
+    assert patient.config_file
+    patient.config_file.write_text("dataplane: {memory: 2Gi}")
+    found = [finding.what for finding in memory.hugepages(patient)]
+    assert "2048Mi are more than this machine has (1024Mi)" in found[0]
+
+
+def test_nics_of_every_kind(patient: Patient, tmp_path: Path) -> None:
+    """sysfs as the kernel shows it; the tests in the VM do the same with a real NIC."""
+    assert patient.config_file
+    patient.config_file.write_text(f'uplinks: [{{name: wire0, device: "{NIC}"}}]')
+    device, drivers = tmp_path / "devices" / NIC, tmp_path / "drivers"
+    device.parent.mkdir()
+    patient.here = replace(MACHINE, pci_devices=device.parent)
+
+    def remedies() -> list[str]:
+        return [finding.remedy.partition(" (")[0] for finding in kernel.nics(patient)]
+
+    (drivers / "vfio-pci").mkdir(parents=True)
+    assert remedies() == ["cni-virtioctl uplink list"]
+    device.mkdir()
+    *_, iommu, bind = remedies()
+    assert "intel_iommu=on" in iommu
+    assert bind == f"cni-virtioctl uplink bind {NIC}"
+    (device / "iommu_group").symlink_to(tmp_path)
+    assert remedies() == [bind]
+    (device / "driver").symlink_to(drivers / "vfio-pci")
+    assert remedies() == []
+
+
+def test_the_first_folder_with_a_plugin_counts(patient: Patient, tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    for folder in (first, second):
+        folder.mkdir()
+    patient.cni_bin_dirs = (first, second)
+    assert patient.plugin("x") is None
+    (second / "x").touch()
+    assert patient.plugin("x") == second / "x"
+    (first / "x").touch()
+    assert patient.plugin("x") == first / "x"
+
+
+def test_a_lone_plugin_is_a_network_too(tmp_path: Path) -> None:
+    conf = {"name": "pods", "type": "cni-virtio", "cniVersion": "0.4.0"}
+    (tmp_path / "10-pods.conf").write_text(json.dumps(conf))
+    (file,) = network_files(tmp_path)
+    assert (file.error, file.ours) == ("", [conf])
+
+
+def test_without_a_socket_folder_or_networks_nothing_breaks(patient: Patient) -> None:
+    assert patient.network_files == []
+    assert patient.attachments == []
+    assert patient.agent_pid is None
