@@ -100,6 +100,7 @@ def test_a_core_is_offline(one: Practice) -> None:
     finding = one.see(config=config).only("cores")
     where = f"{config}:9: dataplane.cores[0]: core 1023 does not exist or is offline"
     assert finding["what"].startswith(where)
+    assert finding["remedy"] == "name another core there"
 
 
 @pytest.mark.skipif(len(CORES) < 2, reason="one core")

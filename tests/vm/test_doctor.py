@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from tests.smoke.agent import Node
 from tests.smoke.doctor import Practice
 from tests.smoke.netns import netns
-from tests.unit.dataplane_process import short_directory
+from tests.unit.dataplane_process import CORES, short_directory
 from tests.vm.pci import driver
 from tests.vm.wire import E1000E
 
@@ -60,3 +61,16 @@ def test_modules_and_driver_are_missing(one: Practice) -> None:
     assert set(one.see().findings) == NO_AGENT
     type_in(f"cni-virtioctl uplink unbind {ADDRESS}")
     assert driver(ADDRESS) == own
+
+
+def test_a_core_is_offline(one: Practice) -> None:
+    switch = Path(f"/sys/devices/system/cpu/cpu{CORES[-1]}/online")
+    switch.write_text("0")
+    try:
+        (finding,) = one.see().of("cores")
+    finally:
+        switch.write_text("1")
+        os.sched_setaffinity(0, CORES)  # the kernel takes it away with the core
+    assert f"core {CORES[-1]} does not exist or is offline; online are 0" in finding["what"]
+    assert finding["remedy"].startswith(f"echo 1 > {switch}, ")
+    assert set(one.see().findings) - {"nics"} == NO_AGENT
