@@ -94,12 +94,18 @@ static enum cv_drop check_arp(const struct sources *sources, const uint8_t *l3, 
     return PASS;
 }
 
-/* A client that has no address yet may ask a DHCP server for one (RFC 2131, 4.1). */
+/* A client that has no address yet may ask all DHCP servers for one (RFC 2131, 4.1). */
 static bool is_dhcp_request(const uint8_t *l3, uint32_t len) {
     uint32_t l3_len = (l3[0] & RTE_IPV4_HDR_IHL_MASK) * RTE_IPV4_IHL_MULTIPLIER;
+    struct rte_ipv4_hdr ip;
     struct rte_udp_hdr udp;
 
-    if (l3[9] != IPPROTO_UDP || len < l3_len + sizeof(udp))
+    memcpy(&ip, l3, sizeof(ip));
+    if (ip.next_proto_id != IPPROTO_UDP || ip.dst_addr != RTE_BE32(UINT32_MAX) ||
+        len < l3_len + sizeof(udp))
+        return false;
+    /* A later fragment has data where the first one has ports. */
+    if ((ip.fragment_offset & RTE_BE16(RTE_IPV4_HDR_OFFSET_MASK)) != 0)
         return false;
     memcpy(&udp, l3 + l3_len, sizeof(udp));
     return udp.src_port == DHCP_CLIENT_PORT && udp.dst_port == DHCP_SERVER_PORT;

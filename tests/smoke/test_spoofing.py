@@ -131,14 +131,19 @@ def test_the_unspecified_address_is_for_asking_only(lab: Lab) -> None:
     sender, receiver = lab.container(network, 1), lab.container(network, 2)
     packet = ipv4("0.0.0.0", receiver.ip4, UDP, udp(9, 9, b"no question"))
     packet6 = udp6("::", receiver.ip6, b"no question")
+    to_one = ipv4("0.0.0.0", receiver.ip4, UDP, udp(68, 67, b"asked of one, not of all"))
+    no_ports = ipv4("0.0.0.0", "255.255.255.255", UDP, udp(68, 67, b"a later fragment"))
+    no_ports = no_ports[:6] + b"\x00\x40" + no_ports[8:]
+    forged = [
+        ethernet(receiver.mac, sender.mac, IPV4, packet),
+        ethernet(receiver.mac, sender.mac, IPV4, to_one),
+        ethernet(BROADCAST, sender.mac, IPV4, no_ports),
+        ethernet(receiver.mac, sender.mac, IPV6, packet6),
+    ]
     with counting(sender) as rise:
-        deliver(
-            sender,
-            receiver,
-            ethernet(receiver.mac, sender.mac, IPV4, packet),
-            ethernet(receiver.mac, sender.mac, IPV6, packet6),
-        )
-    assert rise["drops"] == {"spoof_ipv4": 1, "spoof_ipv6": 1}
+        arrived = [frame.data for frame in deliver(sender, receiver, *forged)]
+    assert not [frame for frame in forged if frame in arrived]
+    assert rise["drops"] == {"spoof_ipv4": 3, "spoof_ipv6": 1}
 
 
 @pytest.mark.parametrize("honest", [True, False])
