@@ -30,9 +30,7 @@ class Addressing:
         return [
             links.Route(
                 dst=str(route.dst),
-                gw=str(gateway)
-                if (gateway := route.gw or by_family.get(route.dst.version))
-                else None,
+                gw=_next_hop(route, by_family.get(route.dst.version)),
                 mtu=route.mtu or None,
                 advmss=route.advmss or None,
                 priority=route.priority or None,
@@ -41,6 +39,12 @@ class Addressing:
             )
             for route in self.reported_routes
         ]
+
+
+def _next_hop(route: spec.Route, gateway: IPv4Address | IPv6Address | None) -> str | None:
+    """Say by which router; None is on the link, which DHCP writes as 0.0.0.0 (RFC 3442)."""
+    hop = route.gw or gateway
+    return None if hop is None or hop.is_unspecified else str(hop)
 
 
 def addressing(conf: NetConf, lease: Result) -> Addressing:
@@ -60,7 +64,7 @@ def addressing(conf: NetConf, lease: Result) -> Addressing:
         ips=tuple(replace(ip, interface=0) for ip in ips),
         reported_routes=tuple(routes),
         gateways=tuple(dict.fromkeys(gateways)) if conf.is_gateway else (),
-        dns=lease.dns if lease.dns != spec.DNS() else conf.dns,
+        dns=conf.dns if conf.dns != spec.DNS() else lease.dns,
     )
 
 
