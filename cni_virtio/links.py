@@ -215,9 +215,11 @@ def _ethtool(ifname: str, request: bytes, what: str) -> bytes:
 
 def _write_switches(ifname: str, config: LinkConfig) -> None:
     """Write the per-interface switches; where IPv6 is off in the kernel its own do not exist."""
-    switches = {"ipv4": {"arp_notify": "1"}, "ipv6": {"ndisc_notify": "1"}}
+    # Without DAD the link-local address, too, can be used at once.
+    switches = {"ipv4": {"arp_notify": "1"}, "ipv6": {"ndisc_notify": "1", "accept_dad": "0"}}
     if any(":" in address for address in config.addresses):
-        switches["ipv6"]["disable_ipv6"] = "0"
+        # An address survives the interface's being set down, as an IPv4 one does.
+        switches["ipv6"] |= {"disable_ipv6": "0", "keep_addr_on_down": "1"}
     if not config.accept_ra:
         switches["ipv6"]["accept_ra"] = "0"
     for family, values in switches.items():
