@@ -60,17 +60,21 @@ class NetConf:
     mac: str | None = None
     ips: tuple[str, ...] = ()
     device_info_file: str | None = None
+    device_id: str = ""
     prev_result: Result | None = None
     valid_attachments: frozenset[tuple[str, str]] | None = None
     runtime_config: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
-def parse(stdin: bytes, cni_args: Mapping[str, str] | None = None) -> NetConf:
-    """Read and check a configuration; `cni_args` are those of the request, for MAC.
+def parse(
+    stdin: bytes, cni_args: Mapping[str, str] | None = None, *, lenient: bool = False
+) -> NetConf:
+    """Read and check a configuration; `cni_args` are those of the request, for MAC and IP.
 
+    `lenient` passes over a prevResult that cannot be read, which DEL can do without.
     Raises CniError: 6 not JSON, 1 cniVersion not supported, 2 unknown key, 7 bad value (4 for a
-    bad MAC in CNI_ARGS); the message names key and value.
+    bad MAC or IP in CNI_ARGS); the message names key and value.
     """
     raw = _decode(stdin)
     _check_version(raw)
@@ -79,7 +83,7 @@ def parse(stdin: bytes, cni_args: Mapping[str, str] | None = None) -> NetConf:
         raise _error(problem)
     conf = SCHEMA.with_defaults(raw)
     _check_queues(conf)
-    return _build(conf, raw, cni_args or {})
+    return _build(conf, raw, cni_args or {}, lenient)
 
 
 def reply_version(stdin: bytes) -> str:
@@ -141,7 +145,9 @@ def _check_queues(conf: Mapping[str, Any]) -> None:
         raise CniError(Code.INVALID_CONFIG, f"queues: {reason}")
 
 
-def _build(conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[str, str]) -> NetConf:
+def _build(
+    conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[str, str], lenient: bool
+) -> NetConf:
     runtime = conf["runtimeConfig"]
     return NetConf(
         cni_version=conf["cniVersion"],
@@ -163,7 +169,8 @@ def _build(conf: Mapping[str, Any], raw: Mapping[str, Any], cni_args: Mapping[st
         mac=_mac(conf, cni_args),
         ips=_ips(conf, cni_args),
         device_info_file=runtime.get("CNIDeviceInfoFile"),
-        prev_result=_prev_result(conf),
+        device_id=runtime.get("deviceID") or conf.get("deviceID") or "",
+        prev_result=_prev_result(conf, lenient),
         valid_attachments=_valid_attachments(conf),
         runtime_config=runtime,
         raw=raw,
@@ -175,13 +182,14 @@ def _vhost_user(conf: Mapping[str, Any]) -> VhostUser:
 
 
 def _mac(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> str | None:
-    """The requested MAC, in the reference bridge plugin's order of precedence."""
+    """The requested MAC: CNI_ARGS are not even looked at where the configuration has one."""
+    mac: str | None = conf["runtimeConfig"].get("mac") or conf["args"]["cni"].get("mac")
     by_env = cni_args.get("MAC")
-    if by_env and not _MAC.fullmatch(by_env):
+    if not mac and by_env and not _MAC.fullmatch(by_env):
         allowed = SCHEMA.data["$defs"]["mac"]["x-allowed"]
         msg = f"CNI_ARGS: MAC={shown(by_env)} is not {allowed}"
         raise CniError(Code.INVALID_ENVIRONMENT, msg)
-    mac: str | None = conf["runtimeConfig"].get("mac") or conf["args"]["cni"].get("mac") or by_env
+    mac = mac or by_env
     return mac.lower() if mac else None
 
 
@@ -193,9 +201,11 @@ def _ips(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> tuple[str, ...
     for place, ips in by_config.items():
         for number, text in enumerate(ips or []):
             _check_ip(text, f"{place}[{number}]", Code.INVALID_CONFIG)
-    if by_env := cni_args.get("IP"):
-        _check_ip(by_env, "CNI_ARGS: IP", Code.INVALID_ENVIRONMENT)
-    chosen = next((ips for ips in by_config.values() if ips), [by_env] if by_env else [])
+    chosen = next((ips for ips in by_config.values() if ips), None)
+    if chosen is None:
+        chosen = [item.strip() for item in cni_args.get("IP", "").split(",") if item.strip()]
+        for text in chosen:
+            _check_ip(text, "CNI_ARGS: IP", Code.INVALID_ENVIRONMENT)
     return tuple(chosen)
 
 
@@ -207,13 +217,15 @@ def _check_ip(text: str, place: str, code: Code) -> None:
         raise CniError(code, f"{place}: {reason}") from None
 
 
-def _prev_result(conf: Mapping[str, Any]) -> Result | None:
+def _prev_result(conf: Mapping[str, Any], lenient: bool) -> Result | None:
     data = conf.get("prevResult")
     if not data:
         return None
     try:
         return Result.from_json(data, "prevResult")
     except ResultError as error:
+        if lenient:
+            return None
         raise CniError(Code.DECODING_FAILURE, str(error)) from None
 
 
