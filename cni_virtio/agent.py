@@ -20,6 +20,7 @@ from cni_virtio.gateway import Gateways
 from cni_virtio.hugepages import Hugepages
 from cni_virtio.link_follow import LinkFollower
 from cni_virtio.listener import Handlers, Listener, ListenError
+from cni_virtio.masquerade import Masquerade
 from cni_virtio.operations import Operations
 from cni_virtio.recovery import Recovery
 from cni_virtio.requests import Requests
@@ -51,7 +52,8 @@ class Agent:
         gateways = Gateways()
         self._client = DataplaneClient(str(config.dataplane.socket))
         converger = Converger(self._client, wanted, self._open_port, self._uplink_seen)
-        self._node = Node(config, state, wanted, gateways, converger)
+        masquerade = Masquerade(config.agent.state_dir)
+        self._node = Node(config, state, wanted, gateways, masquerade, converger)
         self._twins = Twins(config.agent.state_dir)
         self._recovery = Recovery(self._node)
         self._supervisor = Supervisor(

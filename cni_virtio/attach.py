@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 
 from cni_virtio import interfaces, ipam, links, spec
 from cni_virtio.addressing import Addressing, addressing, result_of
+from cni_virtio.chain import merged
 from cni_virtio.config import AgentConfig
 from cni_virtio.converge import Converger
 from cni_virtio.draft import draft
 from cni_virtio.gateway import Gateways
 from cni_virtio.interfaces import Interface, interface_of
+from cni_virtio.masquerade import Masquerade
 from cni_virtio.meanwhile import Meanwhile
 from cni_virtio.netconf import NetConf
 from cni_virtio.ports import (
@@ -43,6 +45,7 @@ class Node:
     state: StateDir
     wanted: Wanted
     gateways: Gateways
+    masquerade: Masquerade
     converger: Converger
 
 
@@ -55,17 +58,20 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
     vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
     interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
     with ExitStack() as undo, _as_cni_errors():
-        undo.callback(_free_addresses, conf, request)
         undo.callback(interface.discard)
-        lease = _lease_while(interface.make, conf, request)
+        if ipam.needs_interface(conf.ipam_type):
+            lease = _lease_through(node, wanted, interface, conf, request, undo)
+        else:
+            undo.callback(_free_addresses, conf, request)
+            lease = _lease_while(interface.make, conf, request)
+            undo.callback(release, node, wanted, request.netns_fd)
         attachment, given = _complete(wanted, conf, lease)
-        undo.callback(release, node, attachment, request.netns_fd)
         _record_and_reconcile(node, attachment, interface)
         interface.set_up(attachment, given.routes)
         result = result_of(attachment, conf, given, _host_interface(node, attachment))
         node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
         undo.pop_all()
-    return result
+    return result if conf.prev_result is None else merged(conf.prev_result, result)
 
 
 def detach(node: Node, request: Request, conf: NetConf) -> None:
@@ -76,16 +82,21 @@ def detach(node: Node, request: Request, conf: NetConf) -> None:
     elif attachment.name != conf.name:
         attachment = None  # of another network: not this call's to remove
     with _as_cni_errors(), ExitStack() as both:
-        if attachment is not None:
+        through_it = ipam.needs_interface(conf.ipam_type)
+        if attachment is not None and not through_it:
             _unplug(node, attachment)
         freeing = Meanwhile(lambda: ipam.delegate("DEL", conf, request))
         both.callback(freeing.result)
+        if attachment is not None and through_it:
+            freeing.join()
+            _unplug(node, attachment)
         if attachment is not None:
             both.callback(_forget, node, attachment, request.netns_fd)
 
 
 def release(node: Node, attachment: Attachment, netns_fd: int | None = None) -> None:
     """Remove port, container's end and record. Raises CniError or OSError if something stays."""
+    attachment = node.wanted.get(attachment.key) or attachment  # as it is by now
     _unplug(node, attachment)
     _forget(node, attachment, netns_fd)
 
@@ -129,6 +140,23 @@ def _lease_while(make: Callable[[], None], conf: NetConf, request: Request) -> R
     return lease
 
 
+def _lease_through(
+    node: Node,
+    wanted: Attachment,
+    interface: Interface,
+    conf: NetConf,
+    request: Request,
+    undo: ExitStack,
+) -> Result | None:
+    """Get addresses by way of the interface, which works before it has any."""
+    interface.make()
+    undo.callback(release, node, wanted, request.netns_fd)
+    _record_and_reconcile(node, wanted, interface)
+    interface.set_up(wanted, ())
+    undo.callback(_free_addresses, conf, request)
+    return ipam.delegate("ADD", conf, request)
+
+
 def _complete(
     wanted: Attachment, conf: NetConf, lease: Result | None
 ) -> tuple[Attachment, Addressing]:
@@ -143,6 +171,7 @@ def _record_and_reconcile(node: Node, attachment: Attachment, interface: Interfa
     node.converger.settle(attachment.network, _port_names(attachment), interface.take_fds())
     if attachment.gateways:
         node.gateways.add_addresses(attachment.network, attachment.gateways)
+    node.masquerade.add(attachment)
 
 
 def _port_names(attachment: Attachment) -> list[str]:
@@ -166,14 +195,14 @@ def _unplug(node: Node, attachment: Attachment) -> None:
 
 
 def _forget(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
-    try:
+    with ExitStack() as all_of_it:
+        all_of_it.callback(node.state.delete, attachment.key)
+        all_of_it.callback(interfaces.remove, attachment, netns_fd)
+        all_of_it.callback(node.masquerade.remove, attachment.key)
         if attachment.gateways:
             with node.converger.paused():
                 if not node.wanted.has_gateway(attachment.network):
                     node.gateways.close(attachment.network)
-        interfaces.remove(attachment, netns_fd)
-    finally:
-        node.state.delete(attachment.key)
 
 
 def _free_addresses(conf: NetConf, request: Request) -> None:

@@ -1,7 +1,14 @@
-"""CHECK: what was reported at ADD against what kernel and dataplane have now."""
+"""CHECK: what was reported at ADD against what kernel and dataplane have now.
+
+Only what this plugin made is looked at. What later plugins of the chain may have changed is fine:
+another MTU within the network's (tuning), routes moved to other tables (sbr), anything added.
+"""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from cni_virtio import links
@@ -9,16 +16,22 @@ from cni_virtio.attach import Node
 from cni_virtio.links import LinkView
 from cni_virtio.netconf import NetConf
 from cni_virtio.netns import NetnsError
-from cni_virtio.ports import pod_port_name
-from cni_virtio.spec import CniError, Code, Interface, Request, Result
+from cni_virtio.ports import gateway_ifname, pod_port_name
+from cni_virtio.spec import CniError, Code, Interface, Request, Result, Route
 from cni_virtio.state import Attachment, Key
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
-_MAIN_TABLE: Final = 254
+log = logging.getLogger(__name__)
+
+_CONVERGENCE_S: Final = 5.0
+_LOOK_AGAIN_S: Final = 0.05
 
 
 def check(node: Node, request: Request, conf: NetConf) -> None:
-    """Raise CniError naming the first difference. What others added to the interface is fine."""
+    """Raise CniError naming the first difference, 11 if there is no dataplane for the moment.
+
+    What comes back by itself, a port and its carrier, is given a few seconds to do so.
+    """
     attachment = node.wanted.get(Key(request.container_id, request.ifname))
     if attachment is None or attachment.name != conf.name:
         what = f"{request.ifname} of container {request.container_id}"
@@ -27,58 +40,98 @@ def check(node: Node, request: Request, conf: NetConf) -> None:
         raise CniError(Code.INVALID_CONFIG, "prevResult: is missing, CHECK needs it")
     reported = _container_interface(request, conf.prev_result)
     if attachment.interface == "kernel":
-        _check_link(request, reported, conf.prev_result)
-    _check_port(node, attachment)
+        _check_link(node, request, attachment, reported, conf.prev_result)
+    _once_converged(lambda: _check_port(node, request, attachment))
+    if attachment.gateways:
+        _check_gateway(attachment)
+    if address := node.masquerade.missing(attachment):
+        raise _differs(f"ipMasq: {address} is not masqueraded any more")
 
 
-def _container_interface(request: Request, result: Result) -> int:
-    for number, interface in enumerate(result.interfaces):
+def _container_interface(request: Request, result: Result) -> Interface:
+    for interface in result.interfaces:
         if interface.name == request.ifname and interface.sandbox == request.netns:
-            return number
+            return interface
     raise _differs(f"prevResult.interfaces: no {request.ifname} with sandbox {request.netns}")
 
 
-def _check_link(request: Request, number: int, result: Result) -> None:
-    try:
-        view = links.inspect(request.netns_fd, request.ifname)
-    except NetnsError as error:
-        raise CniError(Code.NETWORK_SETUP, str(error)) from error
+def _check_link(
+    node: Node, request: Request, attachment: Attachment, reported: Interface, result: Result
+) -> None:
     where = f"interface {request.ifname} in {request.netns}"
+    view = _view(request.netns_fd, request.ifname)
     if view is None:
         raise _differs(f"{where} is gone")
     if view.kind != "tun":
         raise _differs(f"{where} is of kind {view.kind!r}, no tap")
     if not view.up:
         raise _differs(f"{where} is down")
-    _check_identity(where, view, result.interfaces[number])
-    _check_addresses(where, view, number, result)
-    _check_routes(where, view, result)
+    _check_identity(where, view, reported, attachment)
+    _check_addresses(where, view, attachment.ips, result)
+    _check_routes(where, view, _own_routes(node, attachment, result), result)
 
 
-def _check_identity(where: str, view: LinkView, reported: Interface) -> None:
+def _check_identity(
+    where: str, view: LinkView, reported: Interface, attachment: Attachment
+) -> None:
     if reported.mac and reported.mac.lower() != view.mac:
         raise _differs(f"{where} has MAC {view.mac}, not {reported.mac}")
-    if reported.mtu and reported.mtu != view.mtu:
-        raise _differs(f"{where} has MTU {view.mtu}, not {reported.mtu}")
+    if view.mac != attachment.mac:
+        # tuning does this, and reports it; the network was told another one at ADD.
+        why = (
+            f"{where} had its MAC changed to {view.mac} after ADD, but the network knows it by"
+            f" {attachment.mac}: nothing reaches it, and what it sends is dropped as spoof_mac;"
+            " have this plugin give it the MAC (capability mac, args.cni.mac), not tuning"
+        )
+        log.warning("CHECK: %s", why)
+        raise _differs(why)
+    if view.mtu > attachment.mtu:
+        raise _differs(f"{where} has MTU {view.mtu}, more than the {attachment.mtu} of its port")
 
 
-def _check_addresses(where: str, view: LinkView, number: int, result: Result) -> None:
-    for ip in result.ips:
-        if ip.interface in (number, None) and str(ip.address) not in view.addresses:
-            raise _differs(f"{where} has lost address {ip.address}")
+def _check_addresses(where: str, view: LinkView, own: Iterable[str], result: Result) -> None:
+    reported = {str(ip.address) for ip in result.ips}
+    for address in own:
+        if address in reported and address not in view.addresses:
+            raise _differs(f"{where} has lost address {address}")
 
 
-def _check_routes(where: str, view: LinkView, result: Result) -> None:
-    present = {(route.dst, route.table or _MAIN_TABLE) for route in view.routes}
-    gateways = {(route.dst, route.gw) for route in view.routes}
-    for route in result.routes:
-        if (str(route.dst), route.table or _MAIN_TABLE) not in present:
+def _own_routes(node: Node, attachment: Attachment, result: Result) -> tuple[Route, ...]:
+    """Return the routes that ADD made; all reported ones if their record got lost."""
+    record = node.state.get(attachment.key)
+    if record is None or "interfaces" not in record.result:
+        return result.routes
+    return Result.from_json(record.result).routes
+
+
+def _check_routes(where: str, view: LinkView, own: Iterable[Route], result: Result) -> None:
+    reported = {(route.dst, route.gw) for route in result.routes}
+    for route in own:
+        if (route.dst, route.gw) not in reported:
+            continue
+        routers = {found.gw for found in view.routes if found.dst == str(route.dst)}
+        if not routers:
             raise _differs(f"{where} has lost the route to {route.dst}")
-        if route.gw is not None and (str(route.dst), str(route.gw)) not in gateways:
-            raise _differs(f"{where}: the route to {route.dst} is not by way of {route.gw}")
+        hop = route.gw
+        if hop is not None and not hop.is_unspecified and str(hop) not in routers:
+            raise _differs(f"{where}: the route to {route.dst} is not by way of {hop}")
 
 
-def _check_port(node: Node, attachment: Attachment) -> None:
+def _check_gateway(attachment: Attachment) -> None:
+    ifname = gateway_ifname(attachment.network)
+    view = _view(None, ifname)
+    if view is None:
+        raise _differs(f"the host's interface {ifname} is gone")
+    if not view.up:
+        raise _differs(f"the host's interface {ifname} is down")
+    for address in attachment.gateways:
+        if address not in view.addresses:
+            raise _differs(
+                f"the host's interface {ifname} has lost the gateway's address {address}"
+            )
+
+
+def _check_port(node: Node, request: Request, attachment: Attachment) -> None:
     name = pod_port_name(*attachment.key)
     try:
         node.converger.port(name)
@@ -87,6 +140,33 @@ def _check_port(node: Node, attachment: Attachment) -> None:
     except DataplaneError as error:
         reason = node.converger.failures.get(name, error.message)
         raise _differs(f"the dataplane has no port {name}: {reason}") from error
+    if attachment.interface == "kernel" and not _has_carrier(request):
+        raise _differs(f"interface {request.ifname} in {request.netns} has no carrier")
+
+
+def _has_carrier(request: Request) -> bool:
+    try:
+        return bool(links.has_carrier(request.netns_fd, request.ifname))
+    except NetnsError as error:
+        raise CniError(Code.NETWORK_SETUP, str(error)) from error
+
+
+def _view(netns_fd: int | None, ifname: str) -> LinkView | None:
+    try:
+        return links.inspect(netns_fd, ifname)
+    except NetnsError as error:
+        raise CniError(Code.NETWORK_SETUP, str(error)) from error
+
+
+def _once_converged(compare: Callable[[], None]) -> None:
+    deadline_s = time.monotonic() + _CONVERGENCE_S
+    while True:
+        try:
+            return compare()
+        except CniError:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def _differs(msg: str) -> CniError:

@@ -17,7 +17,7 @@ from cni_virtio.mirror import Mirror, OpenPort, UplinkSeen, listed
 from cni_virtio.reconcile import Action, AddNetwork, AddPort, DelNetwork, DelPort, plan
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
-from dataplane.wire import JsonObject, PortSpec
+from dataplane.wire import Code, JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,8 @@ class Converger:
         self._failures: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.offline_reason = "it has not been started yet"
+        self.exhausted = ""
+        """What the dataplane said when it had no room for a port, until one goes or comes."""
 
     # --- the dataplane's coming and going ---------------------------------------------------------
 
@@ -51,6 +53,7 @@ class Converger:
         """Take note that a dataplane answers; what it lacks is brought to it."""
         with self._lock:
             self._stale = True
+            self.exhausted = ""
             self._online.set()
         self.recover()
 
@@ -80,6 +83,15 @@ class Converger:
             raise DataplaneUnavailable(f"the dataplane is down: {self.offline_reason}")
         (port,) = listed(self._client.ports(name))
         return port
+
+    def dataplane(self) -> JsonObject:
+        """Return what the dataplane says of itself. Raises as the client does."""
+        return self._client.version()
+
+    @property
+    def port_count(self) -> int:
+        """Return how many ports the dataplane has, of all kinds."""
+        return len(self._mirror.ports)
 
     def known_port(self, name: str) -> JsonObject | None:
         """Return a port as the dataplane shows it; None without asking if it has no such port.
@@ -127,12 +139,22 @@ class Converger:
                 actual = self._mirror.scope(desired, network, port_names)
                 for action in plan(desired, actual):
                     if isinstance(action, kinds):
-                        self._mirror.execute(action, given)
+                        self._execute(action, given)
                 for name in port_names:
                     self._failures.pop(name, None)
         except DataplaneUnavailable:
             self.doubt()
             raise
+
+    def _execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
+        try:
+            self._mirror.execute(action, given)
+        except DataplaneError as error:
+            if error.code == Code.NO_RESOURCE:
+                self.exhausted = error.message
+            raise
+        if isinstance(action, AddPort | DelPort):
+            self.exhausted = ""
 
     def _require(self) -> None:
         if not self._online.is_set():

@@ -6,15 +6,16 @@ import os
 import re
 from typing import Any, Final
 
-from cni_virtio import netns, sandbox
+from cni_virtio import ipam, netns, sandbox
 from cni_virtio.config import AgentConfig
 from cni_virtio.netconf import NetConf
-from cni_virtio.ports import random_mac
+from cni_virtio.ports import random_mac, uplink_port_name
 from cni_virtio.spec import CniError, Code, Request
 from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
 
 _LONGEST_SOCKET_PATH: Final = 107
+_PCI_ADDRESS: Final = re.compile(r"[0-9a-fA-F]{4,}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _FOLDER: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 
 
@@ -23,6 +24,10 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
     kernel = conf.interface == "kernel"
     if kernel:
         _check_tap(config, request, conf)
+    elif ipam.needs_interface(conf.ipam_type):
+        msg = f"ipam.type: {conf.ipam_type!r} asks through a kernel interface, vhost-user has none"
+        raise CniError(Code.INVALID_CONFIG, msg)
+    _check_device(config, wanted, conf)
     return Attachment(
         name=conf.name,
         network=conf.network,
@@ -36,13 +41,14 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
         queues=conf.queues,
         queue_size=conf.queue_size,
         spoof_check=conf.spoof_check,
+        ip_masq=conf.ip_masq,
         vhost_mode=conf.vhost_user.mode,
         socket_path="" if kernel else _socket_path(config, request),
         uid=conf.vhost_user.uid,
         gid=conf.vhost_user.gid,
         mount_path=conf.vhost_user.mount_path,
         device_info_file="" if kernel else conf.device_info_file or "",
-        labels=_labels(request),
+        labels=_labels(request, conf),
         cni_version=conf.cni_version,
         cni_path=":".join(request.path),
         cni_args=request.env.get("CNI_ARGS", ""),
@@ -95,7 +101,22 @@ def _socket_path(config: AgentConfig, request: Request) -> str:
     return path
 
 
-def _labels(request: Request) -> dict[str, str]:
-    """Name the pod for people."""
+def _check_device(config: AgentConfig, wanted: Wanted, conf: NetConf) -> None:
+    """Refuse a PCI device that a device plugin allocated: the container would not get it."""
+    if not conf.device_id or not _PCI_ADDRESS.fullmatch(conf.device_id):
+        return  # of a device plugin that only counts; shown beside the port
+    declared = wanted.declared(conf.network)
+    for uplink in config.uplinks:
+        carries = declared is not None and declared.uplink == uplink_port_name(uplink.name)
+        if carries and uplink.target.lower() == conf.device_id.lower():
+            return
+    what = f"{conf.device_id!r} is a PCI device other than the uplink of network {conf.network}"
+    msg = f"deviceID: {what}: this plugin hands no device to a container, host-device or sriov do"
+    raise CniError(Code.INVALID_CONFIG, msg)
+
+
+def _labels(request: Request, conf: NetConf) -> dict[str, str]:
+    """Name the pod for people, and what a device plugin allocated to it."""
     names = {"name": "pod", "namespace": "namespace", "uid": "uid"}
-    return {names[key]: value for key, value in request.pod.items()}
+    device = {"device_id": conf.device_id} if conf.device_id else {}
+    return {names[key]: value for key, value in request.pod.items()} | device

@@ -61,9 +61,9 @@ class KernelInterface:
         self._fds = tap.for_dataplane(queues, self._netns_fd, vhost_net=self._vhost_net)
 
     def take_fds(self) -> list[int] | None:
-        """Hand over one fd per queue, or that of the namespace."""
+        """Hand over one fd per queue, or that of the namespace; None once that is done."""
         fds, self._fds = self._fds, []
-        return fds
+        return fds or None
 
     def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
         """Configure all in one round trip."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from cni_virtio.ipam_exec import Outcome, run
 from cni_virtio.netconf import NetConf
 from cni_virtio.spec import (
+    SINCE,
     SUPPORTED_VERSIONS,
     CniError,
     Code,
@@ -21,8 +22,8 @@ from cni_virtio.spec import (
 )
 
 DEADLINE_S = 30.0
-_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_DHCP = "dhcp"
 _SHOWN_OUTPUT_BYTES = 200
 
 
@@ -64,6 +65,11 @@ def delegate(
     if outcome.exit_status != 0:
         raise _failure(plugin.name, command, outcome)
     return _result(plugin.name, outcome) if command == "ADD" else None
+
+
+def needs_interface(ipam_type: str | None) -> bool:
+    """Whether an IPAM plugin asks for its addresses through the container's own interface."""
+    return ipam_type == _DHCP
 
 
 def find(name: str, path: list[str]) -> Path:
@@ -114,7 +120,7 @@ class _Plugin:
         self, command: str, version: str, netconf: NetConf, request: Request, deadline_s: float
     ) -> Outcome | None:
         """Run a command in a version of the spec, or None if the version does not have it."""
-        if not at_least(version, _SINCE.get(command, version)):
+        if not at_least(version, SINCE.get(command, version)):
             return None
         stdin = request.stdin if version == netconf.cni_version else _in_version(netconf, version)
         return run(self._path, _environment(command, request), stdin, deadline_s)

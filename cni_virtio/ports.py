@@ -100,6 +100,7 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
         return None
     labels = dict(spec.labels)
     own = {label: labels.pop(label) for label in _OWN_LABELS}
+    ip_masq = labels.pop("ip_masq", "") == "true"
     vhost = spec.vhost or VhostSpec(path="")
     return Attachment(
         name=own["name"],
@@ -117,6 +118,7 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
         queues=spec.queues,
         queue_size=spec.queue_size,
         spoof_check=spec.spoof_check,
+        ip_masq=ip_masq,
         vhost_mode=vhost.mode,
         socket_path=vhost.path,
         uid=vhost.uid,
@@ -230,7 +232,7 @@ def _labels(attachment: Attachment) -> dict[str, str]:
         "cni_version": attachment.cni_version,
         "ips": " ".join(attachment.ips),
         "gateways": " ".join(attachment.gateways),
-    }
+    } | ({"ip_masq": "true"} if attachment.ip_masq else {})
     return dict(cast("Mapping[str, Any]", attachment.labels)) | own
 
 

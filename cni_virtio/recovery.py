@@ -7,6 +7,7 @@ import logging
 from cni_virtio import ports
 from cni_virtio.attach import Node, release
 from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.masquerade import MasqueradeError
 from cni_virtio.sandbox import namespace_of
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key, StateError
@@ -34,6 +35,10 @@ class Recovery:
             else:  # its ADD did not come to its end, and nobody was told that it had
                 self._drop(attachment)
         log.info("state: %d attachments", len(attachments))
+        try:
+            self._node.masquerade.sync(self._node.wanted.all())
+        except MasqueradeError as error:
+            log.error("%s", error)
 
     def adopt(self, process: DataplaneProcess) -> None:
         """Take up the containers of a running dataplane that are on no record, if they live."""
@@ -56,6 +61,7 @@ class Recovery:
                     log.warning("%s/%s: was on no record, adopted", *attachment.key)
                     self._node.wanted.add(attachment)
                     self._save(attachment)
+                    self._masquerade(attachment)
 
     def _drop(self, attachment: Attachment) -> None:
         log.warning("%s/%s: half attached, removed", *attachment.key)
@@ -69,4 +75,10 @@ class Recovery:
         try:
             self._node.state.save(attachment)
         except StateError as error:
+            log.error("%s/%s: %s", *attachment.key, error)
+
+    def _masquerade(self, attachment: Attachment) -> None:
+        try:
+            self._node.masquerade.add(attachment)
+        except MasqueradeError as error:
             log.error("%s/%s: %s", *attachment.key, error)

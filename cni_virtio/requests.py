@@ -46,7 +46,8 @@ class Requests:
             request = Request.parse(_environment(frame.env), frame.stdin, frame.fd)
             if request.command == "VERSION":
                 return 0, _json(_versions())
-            conf = parse_netconf(frame.stdin, request.args)
+            lenient = request.command == "DEL"
+            conf = parse_netconf(frame.stdin, request.args, lenient=lenient)
             result = self._verbs.run(request, conf)
         except CniError as error:
             _log_call(request, conf, started_s, error.msg)
@@ -98,6 +99,8 @@ def _log_call(
     took_ms = (time.monotonic() - started_s) * 1000
     what = request.command if request else "request"
     whom = f" {request.container_id}/{request.ifname}" if request and request.ifname else ""
+    if request and (pod := request.pod):
+        whom += f" ({pod.get('namespace', '?')}/{pod.get('name', '?')})"
     where = f" on {conf.name}" if conf else ""
     trace = request.env.get("TRACEPARENT", "") if request else ""
     suffix = f" [{trace}]" if trace else ""

@@ -22,6 +22,7 @@ from cni_virtio.results import (
 
 __all__ = [
     "DNS",
+    "SINCE",
     "SUPPORTED_VERSIONS",
     "CniError",
     "Code",
@@ -73,6 +74,8 @@ class CniError(Exception):
 
 
 COMMANDS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+"""The spec version that brought a command, where that is not the oldest spoken here."""
 _NEEDS: dict[str, tuple[str, ...]] = {
     "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
     "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),

@@ -21,6 +21,7 @@ _MAX_NAME_BYTES = 200
 _HASH_CHARS = 16
 _ADDED_LATER = frozenset(
     {"netns_cookie", "netns_seen", "cni_path", "cni_args", "mount_path", "device_info_file"}
+    | {"ip_masq"}
 )
 """What records of older agents lack; its default does then."""
 _TEMPORARY = ".writing-"
@@ -63,6 +64,7 @@ class Attachment:
     queues: int = 1
     queue_size: int = 256
     spoof_check: bool = True
+    ip_masq: bool = False
     vhost_mode: Literal["client", "server"] = "client"
     socket_path: str = ""
     uid: int = 0

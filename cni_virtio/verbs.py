@@ -12,7 +12,8 @@ from cni_virtio import ipam, netconf, netns
 from cni_virtio.attach import Node, attach, detach, release
 from cni_virtio.check import check
 from cni_virtio.netconf import NetConf
-from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
+from cni_virtio.readiness import check_ready
+from cni_virtio.spec import SINCE, SUPPORTED_VERSIONS, CniError, Code, Request, at_least
 from cni_virtio.state import Attachment
 from cni_virtio.turns import Turns
 
@@ -35,12 +36,12 @@ class Verbs:
 
     def run(self, request: Request, conf: NetConf) -> dict[str, Any] | None:
         """Carry out a request; return what goes to stdout, if anything. Raises CniError."""
+        _check_version(request, conf)
         return self._verbs[request.command](request, conf)
 
     def add(self, request: Request, conf: NetConf) -> dict[str, Any]:
         """Attach a container and return the result."""
         _check_namespace(request)
-        _check_supported(conf)
         with self._turns.of_container(conf.name, request.container_id):
             return attach(self._node, request, conf).to_json(conf.cni_version)
 
@@ -77,24 +78,18 @@ class Verbs:
 
     def status(self, request: Request, conf: NetConf) -> None:
         """Say whether an ADD could succeed."""
-        if not self._node.converger.wait_online(0.0):
-            reason = self._node.converger.offline_reason
-            raise CniError(Code.NOT_AVAILABLE, f"the dataplane is not running: {reason}")
-        failures = self._node.converger.failures
-        declared = self._node.wanted.declared(conf.network)
-        for name in (conf.network, declared.uplink if declared else None):
-            if name in failures:
-                raise CniError(Code.LIMITED_CONNECTIVITY, f"{name}: {failures[name]}")
-        ipam.delegate("STATUS", conf, request)
+        check_ready(self._node, request, conf)
 
     def _collect(
         self, attachment: Attachment, request: Request, conf: NetConf, errors: list[CniError]
     ) -> None:
         log.info("GC of %s: removing %s/%s", conf.name, *attachment.key)
-        steps: tuple[Callable[[], object], ...] = (
+        steps: list[Callable[[], object]] = [
             lambda: release(self._node, attachment),
             lambda: _free(attachment, request),
-        )
+        ]
+        if _asked_through_it(attachment):
+            steps.reverse()
         for step in steps:
             try:
                 step()
@@ -116,10 +111,11 @@ def _check_namespace(request: Request) -> None:
         raise CniError(Code.INVALID_NETNS, f"CNI_NETNS: {path!r} is the host's own namespace")
 
 
-def _check_supported(conf: NetConf) -> None:
-    if conf.ip_masq:
-        msg = "ipMasq: true is not supported by this version; masquerade with a rule of the host"
-        raise CniError(Code.UNSUPPORTED_FIELD, msg)
+def _check_version(request: Request, conf: NetConf) -> None:
+    since = SINCE.get(request.command)
+    if since is not None and not at_least(conf.cni_version, since):
+        msg = f"cniVersion: {conf.cni_version} has no {request.command}, which came with {since}"
+        raise CniError(Code.INCOMPATIBLE_VERSION, msg)
 
 
 def _valid_attachments(conf: NetConf) -> frozenset[tuple[str, str]]:
@@ -137,6 +133,11 @@ def _valid_attachments(conf: NetConf) -> frozenset[tuple[str, str]]:
     except (TypeError, KeyError):
         msg = "cni.dev/attachments: must be a list of objects with containerID and ifname"
         raise CniError(Code.INVALID_CONFIG, msg) from None
+
+
+def _asked_through_it(attachment: Attachment) -> bool:
+    kind = attachment.netconf.get("ipam", {}).get("type")
+    return ipam.needs_interface(kind)
 
 
 def _free(attachment: Attachment, request: Request) -> None:

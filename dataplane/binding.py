@@ -251,6 +251,11 @@ class Engine:
         """
         _check(lib.cv_rebalance())
 
+    @property
+    def max_ports(self) -> int:
+        """How many ports there can be, of all kinds together."""
+        return int(lib.CV_MAX_PORTS)
+
     def memory(self) -> JsonObject:
         """Whether hugepages are in use, and the packet pools' sizes and use."""
         raw = ffi.new("struct cv_pool_stats *")

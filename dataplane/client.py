@@ -72,7 +72,7 @@ class DataplaneClient:
         self._last_id = 0
 
     def version(self) -> JsonObject:
-        """Give version, dpdk, pid, instance, cores, memory and idle."""
+        """Give version, dpdk, pid, instance, cores, memory, max_ports and idle."""
         return self._call(Op.VERSION, {})
 
     def network_add(self, spec: NetworkSpec) -> None:

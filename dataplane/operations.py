@@ -105,6 +105,7 @@ class Operations:
             "instance": self._instance,
             "cores": list(self._options.cores),
             "memory": self._engine.memory(),
+            "max_ports": self._engine.max_ports,
             "idle": self._options.idle,
         }
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,9 +187,18 @@ def _names(folder: Path) -> list[str]:
 
 
 @contextmanager
-def node(backend: str = "auto", memory: str = "128Mi", more_config: str = "") -> Iterator[Node]:
-    """A node with a running agent, which is ended and cleaned up after at the end."""
+def node(
+    backend: str = "auto",
+    memory: str = "128Mi",
+    more_config: str = "",
+    prepare: Callable[[Netns], None] = lambda _: None,
+) -> Iterator[Node]:
+    """A node with a running agent, which is ended and cleaned up after at the end.
+
+    `prepare` gets the host before the agent starts on it.
+    """
     with short_directory() as directory, netns() as host:
+        prepare(host)
         one = Node(host, directory, None, backend, memory, more_config)
         try:
             one.start()

@@ -208,12 +208,6 @@ def test_the_hosts_namespace_and_what_is_none_are_refused(here: Node) -> None:
     assert here.call("ADD", "c1").body["code"] == 4
 
 
-def test_ip_masq_is_refused_by_name(here: Node, a: Netns) -> None:
-    refused = here.call("ADD", "c1", a, ipMasq=True)
-    assert refused.body["code"] == 2
-    assert refused.body["msg"].startswith("ipMasq: true is not supported")
-
-
 def test_check_sees_what_is_missing(here: Node, a: Netns) -> None:
     result = here.add("c1", a, isDefaultGateway=True).body
 
