@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from dataplane.wire import Code, JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
+_EXHAUSTED_S: Final = 60.0
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -44,8 +46,7 @@ class Converger:
         self._failures: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.offline_reason = "it has not been started yet"
-        self.exhausted = ""
-        """What the dataplane said when it had no room for a port, until one goes or comes."""
+        self._exhausted = ("", 0.0)
 
     # --- the dataplane's coming and going ---------------------------------------------------------
 
@@ -53,7 +54,7 @@ class Converger:
         """Take note that a dataplane answers; what it lacks is brought to it."""
         with self._lock:
             self._stale = True
-            self.exhausted = ""
+            self._exhausted = ("", 0.0)
             self._online.set()
         self.recover()
 
@@ -92,6 +93,15 @@ class Converger:
     def port_count(self) -> int:
         """Return how many ports the dataplane has, of all kinds."""
         return len(self._mirror.ports)
+
+    @property
+    def exhausted(self) -> str:
+        """Return what the dataplane said when it had no room for a port, if that was just now.
+
+        It holds until a port comes or goes, and not for long: another one might have found room.
+        """
+        reason, since_s = self._exhausted
+        return reason if time.monotonic() - since_s < _EXHAUSTED_S else ""
 
     def known_port(self, name: str) -> JsonObject | None:
         """Return a port as the dataplane shows it; None without asking if it has no such port.
@@ -151,10 +161,10 @@ class Converger:
             self._mirror.execute(action, given)
         except DataplaneError as error:
             if error.code == Code.NO_RESOURCE:
-                self.exhausted = error.message
+                self._exhausted = (error.message, time.monotonic())
             raise
         if isinstance(action, AddPort | DelPort):
-            self.exhausted = ""
+            self._exhausted = ("", 0.0)
 
     def _require(self) -> None:
         if not self._online.is_set():

@@ -124,6 +124,8 @@ class Masquerade:
             for element, comment in after.items()
             if element not in before
         ]
+        if not lines:
+            return
         try:
             _nft("\n".join(lines))
         except MasqueradeError as error:

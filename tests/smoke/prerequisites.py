@@ -14,7 +14,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TOOLS = ("ip", "ping", "iperf3", "ethtool", "dpdk-testpmd", "taskset", "stdbuf", "sysctl", "ss")
+TOOLS = (
+    *("ip", "ping", "iperf3", "ethtool", "dpdk-testpmd", "taskset", "stdbuf", "sysctl", "ss"),
+    *("nft", "iptables", "busybox"),
+)
 
 _HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
 _FREE_HUGEPAGES = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")

@@ -82,7 +82,7 @@ def read_from(space: Netns, address: str, port: int) -> bytes:
 @pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
 def test_four_plugins_after_ours(here: Node, outside: Netns, a: Netns, version: str) -> None:
     mapping = {"hostPort": 80, "containerPort": HTTP, "protocol": "tcp"}
-    after = [
+    after: list[dict[str, Any]] = [
         {
             "type": "tuning",
             "mtu": 1400,
@@ -146,7 +146,7 @@ def test_a_rate_for_the_bandwidth_plugin_fails_and_leaves_nothing(here: Node, a:
 
 
 def test_after_other_plugins_their_result_comes_first(here: Node, a: Netns) -> None:
-    earlier = {
+    earlier: dict[str, Any] = {
         "cniVersion": "1.0.0",
         "interfaces": [{"name": "wg0", "mac": "02:00:00:00:cc:01", "sandbox": str(a.path)}],
         "ips": [{"address": "172.16.0.2/24", "interface": 0}],
@@ -154,11 +154,11 @@ def test_after_other_plugins_their_result_comes_first(here: Node, a: Netns) -> N
         "dns": {"nameservers": ["172.16.0.1"], "domain": "vpn"},
     }
     dns = {"nameservers": ["10.88.0.1", "172.16.0.1"], "search": ["lab"]}
-    keys = {"cniVersion": "1.0.0", "isDefaultGateway": True, "dns": dns}
+    keys: dict[str, Any] = {"cniVersion": "1.0.0", "isDefaultGateway": True, "dns": dns}
     body = here.add("c1", a, prevResult=earlier, **keys).body
     assert [each["name"] for each in body["interfaces"]] == ["wg0", "eth0", "cv-pods"]
     assert [ip["interface"] for ip in body["ips"]] == [0, 1, 1]
-    assert body["ips"][0] == earlier["ips"][0]  # type: ignore[index]
+    assert body["ips"][0] == earlier["ips"][0]
     assert [route["dst"] for route in body["routes"]] == ["172.16.0.0/12", "0.0.0.0/0", "::/0"]
     assert body["dns"] == {
         "nameservers": ["172.16.0.1", "10.88.0.1"],

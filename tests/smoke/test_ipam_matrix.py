@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Node, containers, node
+from tests.smoke.agent import Answer, Node, containers, node, valid
 from tests.smoke.dhcp import DhcpServer, dhcp_daemon, dhcp_server, released
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
@@ -80,7 +80,7 @@ def addresses(space: Netns) -> set[str]:
     return {f"{each['local']}/{each['prefixlen']}" for each in found}
 
 
-def reported(answer: Any) -> set[str]:
+def reported(answer: Answer) -> set[str]:
     return {ip["address"] for ip in answer.body["ips"]}
 
 
@@ -149,12 +149,12 @@ def test_static_with_the_addresses_asked_for(
 
 
 def test_without_ipam_there_is_a_wire_and_nothing_else(here: Node, a: Netns) -> None:
-    answer = here.add("a", a, ipam=None, isGateway=True, ipMasq=True)
+    keys: dict[str, Any] = {"ipam": None, "isGateway": True, "ipMasq": True}
+    answer = here.add("a", a, **keys)
     assert set(answer.body) == {"cniVersion", "interfaces"}
     assert addresses(a) == set()
     a.ip("addr add 10.66.0.70/24 dev eth0")
     assert ping(a, "10.66.0.1") == 3
-    keys = {"ipam": None, "isGateway": True, "ipMasq": True}
     assert here.call("CHECK", "a", a, prevResult=answer.body, **keys).status == 0
     here.delete("a", a, **keys)
 
@@ -206,7 +206,6 @@ def test_gc_gives_back_leases_of_dhcp(
     here: Node, outside: Netns, a: Netns, server: DhcpServer, dhcp: dict[str, Any]
 ) -> None:
     here.add("a", a, ipam=dhcp)
-    nothing: dict[str, Any] = {"cni.dev/valid-attachments": []}
     with outside.packet_socket() as wire:
-        assert here.call("GC", ipam=dhcp, **nothing).status == 0
+        assert here.call("GC", ipam=dhcp, **valid()).status == 0
         assert released(wire) == [server.address]

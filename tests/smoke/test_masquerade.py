@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Node, containers, node
+from tests.smoke.agent import Node, containers, node, valid
 from tests.smoke.frames import IPV4, receive_all
 from tests.smoke.netns import Netns, netns
-from tests.smoke.prerequisites import skip_or_fail
 from tests.smoke.traffic import ping
 
 OUTSIDE4, OUTSIDE6, OWN_SUBNET = "192.0.2.2", "2001:db8::2", "10.88.200.1"
@@ -22,8 +20,6 @@ MASQ: dict[str, Any] = {"isDefaultGateway": True, "ipMasq": True}
 
 @pytest.fixture(scope="module")
 def here() -> Iterator[Node]:
-    if not Path("/usr/sbin/nft").exists():
-        skip_or_fail("nft is not installed: run ./dev setup")
     with node() as one:
         yield one
 
@@ -107,8 +103,7 @@ def test_each_goes_with_its_own(here: Node, outside: Netns, a: Netns) -> None:
         here.delete("b", b, **MASQ)
         assert len(masqueraded(here)) == 4
         assert ping(a, OUTSIDE4) == 3
-        valid = [{"containerID": "c", "ifname": "eth0"}]
-        assert here.call("GC", **MASQ, **{"cni.dev/valid-attachments": valid}).status == 0
+        assert here.call("GC", **MASQ, **valid("c")).status == 0
         assert len(masqueraded(here)) == 2
         here.delete("c", c, **MASQ)
     assert ruleset(here) == []

@@ -95,3 +95,17 @@ def test_ipam_that_gives_nothing_is_an_error() -> None:
     with pytest.raises(CniError, match=r"ipam\.type: 'host-local' gave no address") as caught:
         given({}, ipam={"type": "host-local"})
     assert caught.value.code == 102
+
+
+def test_an_unspecified_router_means_that_it_is_on_the_link() -> None:
+    lease = {
+        "ips": [V4 | {"gateway": "10.1.0.1"}],
+        "routes": [{"dst": "10.9.0.0/16", "gw": "0.0.0.0", "scope": 253}],
+    }
+    assert routes(given(lease)) == [("10.9.0.0/16", None)]
+
+
+def test_the_netconf_dns_replaces_that_of_ipam() -> None:
+    lease = {"ips": [V4], "dns": {"nameservers": ["10.1.0.9"]}}
+    assert given(lease).dns.nameservers == ("10.1.0.9",)
+    assert given(lease, dns={"domain": "lan"}).dns.to_json() == {"domain": "lan"}

@@ -142,3 +142,23 @@ def test_a_port_that_is_not_there_is_not_asked_for(config: AgentConfig) -> None:
     assert port is not None
     assert port["state"]["mac"] == MACS["uplink:used"]
     assert one.known_port("uplink:other") is None
+
+
+def test_it_remembers_for_a_while_that_there_was_no_room(
+    config: AgentConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataplane = Dataplane()
+    one = converger(config, dataplane)
+    one.online()
+    assert one.exhausted == ""
+    dataplane.broken.add("uplink:used")
+    dataplane.ports_there.pop("uplink:used")
+    one.doubt()
+    one.recover()
+    assert one.exhausted == "out of luck"
+    monkeypatch.setattr("cni_virtio.converge._EXHAUSTED_S", 0.0)
+    assert one.exhausted == ""
+    monkeypatch.undo()
+    dataplane.broken.clear()
+    one.recover()
+    assert one.exhausted == ""

@@ -326,3 +326,31 @@ def test_arbitrary_values_are_accepted_or_refused_in_one_line(keys: dict[str, An
 def test_arbitrary_bytes_are_refused(stdin: bytes) -> None:
     with pytest.raises(CniError):
         parse(stdin)
+
+
+def test_what_cni_args_say_is_not_looked_at_where_args_say_it_too() -> None:
+    stdin = json.dumps(
+        {**MINIMAL, "args": {"cni": {"ips": ["10.0.0.2"], "mac": "02:00:00:00:00:01"}}}
+    ).encode()
+    got = parse(stdin, {"IP": "nonsense", "MAC": "nonsense"})
+    assert (got.ips, got.mac) == (("10.0.0.2",), "02:00:00:00:00:01")
+
+
+def test_ip_in_cni_args_may_be_a_list() -> None:
+    stdin = json.dumps(MINIMAL).encode()
+    assert parse(stdin, {"IP": "10.0.0.3/24, fd00::3"}).ips == ("10.0.0.3/24", "fd00::3")
+    with pytest.raises(CniError, match='CNI_ARGS: IP: "x" is not an IP address') as caught:
+        parse(stdin, {"IP": "10.0.0.3,x"})
+    assert caught.value.code == 4
+
+
+def test_the_device_of_the_runtime_comes_first() -> None:
+    assert conf().device_id == ""
+    assert conf(deviceID="a").device_id == "a"
+    assert conf(deviceID="a", runtimeConfig={"deviceID": "b"}).device_id == "b"
+
+
+def test_del_passes_over_a_bad_prev_result() -> None:
+    stdin = json.dumps({**MINIMAL, "prevResult": {"cniVersion": "9.0.0", "ips": 3}}).encode()
+    assert refusal(stdin).code == 6
+    assert parse(stdin, lenient=True).prev_result is None

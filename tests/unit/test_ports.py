@@ -47,7 +47,7 @@ def attachment(number: int = 0, **keys: object) -> Attachment:
     return Attachment(**(values | keys))  # type: ignore[arg-type]
 
 
-KERNEL = attachment(gateways=("10.0.0.1/16",), queues=4)
+KERNEL = attachment(gateways=("10.0.0.1/16",), queues=4, ip_masq=True)
 VHOST = attachment(
     1,
     interface="vhost-user",

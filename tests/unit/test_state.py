@@ -34,6 +34,7 @@ FULL = Attachment(
     queues=4,
     queue_size=1024,
     spoof_check=False,
+    ip_masq=True,
     vhost_mode="server",
     socket_path="/run/cni-virtio/vhost/c2/net1.sock",
     uid=1000,
@@ -88,6 +89,15 @@ def test_delete_twice(state: StateDir, tmp_path: Path) -> None:
     assert state.delete(PLAIN.key) is None
     assert records(tmp_path) == []
     assert StateDir(tmp_path / "state").load_all() == ([], [])
+
+
+def test_a_record_of_an_earlier_version(state: StateDir, tmp_path: Path) -> None:
+    state.save(PLAIN)
+    (path,) = records(tmp_path)
+    path.write_text(
+        json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "ip_masq"})
+    )
+    assert StateDir(tmp_path / "state").load_all() == ([PLAIN], [])
 
 
 def test_delete_of_a_record_whose_file_is_gone(state: StateDir, tmp_path: Path) -> None:
