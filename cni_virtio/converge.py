@@ -9,20 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cni_virtio import ports, tap
 from cni_virtio.mirror import Mirror, OpenPort, UplinkSeen, listed
 from cni_virtio.reconcile import Action, AddNetwork, AddPort, DelNetwork, DelPort, plan
+from cni_virtio.shortage import Shortage
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import Code, JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
-_EXHAUSTED_S: Final = 60.0
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -46,7 +45,7 @@ class Converger:
         self._failures: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.offline_reason = "it has not been started yet"
-        self._exhausted = ("", 0.0)
+        self.shortage = Shortage()
 
     # --- the dataplane's coming and going ---------------------------------------------------------
 
@@ -54,7 +53,7 @@ class Converger:
         """Take note that a dataplane answers; what it lacks is brought to it."""
         with self._lock:
             self._stale = True
-            self._exhausted = ("", 0.0)
+            self.shortage.clear()
             self._online.set()
         self.recover()
 
@@ -93,15 +92,6 @@ class Converger:
     def port_count(self) -> int:
         """Return how many ports the dataplane has, of all kinds."""
         return len(self._mirror.ports)
-
-    @property
-    def exhausted(self) -> str:
-        """Return what the dataplane said when it had no room for a port, if that was just now.
-
-        It holds until a port comes or goes, and not for long: another one might have found room.
-        """
-        reason, since_s = self._exhausted
-        return reason if time.monotonic() - since_s < _EXHAUSTED_S else ""
 
     def known_port(self, name: str) -> JsonObject | None:
         """Return a port as the dataplane shows it; None without asking if it has no such port.
@@ -161,10 +151,10 @@ class Converger:
             self._mirror.execute(action, given)
         except DataplaneError as error:
             if error.code == Code.NO_RESOURCE:
-                self._exhausted = (error.message, time.monotonic())
+                self.shortage.note(error.message)
             raise
         if isinstance(action, AddPort | DelPort):
-            self._exhausted = ("", 0.0)
+            self.shortage.clear()
 
     def _require(self) -> None:
         if not self._online.is_set():

@@ -165,7 +165,7 @@ def _build(
         spoof_check=conf["spoofCheck"],
         vhost_user=_vhost_user(conf["vhostUser"]),
         ipam_type=conf["ipam"].get("type"),
-        dns=DNS.from_json(conf["dns"], "dns"),
+        dns=_dns(conf),
         mac=_mac(conf, cni_args),
         ips=_ips(conf, cni_args),
         device_info_file=runtime.get("CNIDeviceInfoFile"),
@@ -215,6 +215,21 @@ def _check_ip(text: str, place: str, code: Code) -> None:
     except ValueError:
         reason = f"{shown(text)} is not an IP address, with or without prefix"
         raise CniError(code, f"{place}: {reason}") from None
+
+
+def _dns(conf: Mapping[str, Any]) -> DNS:
+    """The netconf's, with what the runtime has (the capability's own names of the keys) first."""
+    fixed, runtime = DNS.from_json(conf["dns"], "dns"), conf["runtimeConfig"].get("dns") or {}
+
+    def both(key: str, more: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*(runtime.get(key) or ()), *more]))
+
+    return DNS(
+        nameservers=both("servers", fixed.nameservers),
+        domain=fixed.domain,
+        search=both("searches", fixed.search),
+        options=both("options", fixed.options),
+    )
 
 
 def _prev_result(conf: Mapping[str, Any], lenient: bool) -> Result | None:

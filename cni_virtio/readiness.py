@@ -43,9 +43,8 @@ def _check_network(node: Node, conf: NetConf) -> None:
 
 def _check_room(node: Node) -> None:
     """Look for what the dataplane has run out of."""
-    if node.converger.exhausted:
-        msg = f"the dataplane takes no more ports: {node.converger.exhausted}"
-        raise CniError(Code.NOT_AVAILABLE, msg)
+    if reason := node.converger.shortage.reason:
+        raise CniError(Code.NOT_AVAILABLE, f"the dataplane takes no more ports: {reason}")
     try:
         about = node.converger.dataplane()
     except (DataplaneError, DataplaneUnavailable) as error:

@@ -68,13 +68,15 @@ class Verbs:
             for attachment in self._node.wanted.of_name(conf.name):
                 if attachment.key not in valid:
                     self._collect(attachment, request, conf, errors)
-            try:
-                ipam.delegate("GC", conf, request)
-            except CniError as error:
-                errors.append(error)
+            for step in (
+                lambda: ipam.delegate("GC", conf, request),
+                lambda: self._node.masquerade.sync(self._node.wanted.all()),
+            ):
+                self._try(step, "", errors)
         if errors:
-            details = "\n".join(error.msg for error in errors[1:])
-            raise CniError(errors[0].code, errors[0].msg, details)
+            more = f" (and {len(errors) - 1} more errors)" if errors[1:] else ""
+            details = "\n".join(error.msg for error in errors)
+            raise CniError(errors[0].code, f"{errors[0].msg}{more}", details)
 
     def status(self, request: Request, conf: NetConf) -> None:
         """Say whether an ADD could succeed."""
@@ -91,19 +93,22 @@ class Verbs:
         if _asked_through_it(attachment):
             steps.reverse()
         for step in steps:
-            try:
-                step()
-            except CniError as error:
-                errors.append(error)
-            except OSError as error:
-                errors.append(CniError(Code.NETWORK_SETUP, str(error)))
+            self._try(step, f"{'/'.join(attachment.key)}: ", errors)
+
+    @staticmethod
+    def _try(step: Callable[[], object], what: str, errors: list[CniError]) -> None:
+        try:
+            step()
+        except (CniError, OSError) as error:
+            code = error.code if isinstance(error, CniError) else Code.NETWORK_SETUP
+            errors.append(CniError(code, f"{what}{error}"))
 
 
 def _check_namespace(request: Request) -> None:
     """Refuse what is no namespace of a container."""
     fd, path = request.netns_fd, request.netns
     if fd is None:
-        msg = f"CNI_NETNS: {path!r} came without an open namespace; is the plugin older?"
+        msg = f"CNI_NETNS: {path!r} came without an open namespace; is the plugin an older one?"
         raise CniError(Code.INVALID_ENVIRONMENT, msg)
     if not netns.is_netns(fd):
         raise CniError(Code.INVALID_ENVIRONMENT, f"CNI_NETNS: {path!r} is no network namespace")

@@ -119,9 +119,12 @@ class Node:
         ifname: str = "eth0",
         **keys: Any,
     ) -> Answer:
-        """Call the plugin as a runtime would; `keys` change the netconf, `args` is CNI_ARGS."""
+        """Call the plugin as a runtime would; `keys` change the netconf, `args` is CNI_ARGS.
+
+        `env` is more of the environment.
+        """
         args, path = keys.pop("args", ""), keys.pop("path", PLUGINS)
-        env = {"CNI_COMMAND": command, "CNI_PATH": path, "CNI_ARGS": args}
+        env = {"CNI_COMMAND": command, "CNI_PATH": path, "CNI_ARGS": args, **keys.pop("env", {})}
         if container:
             env |= {"CNI_CONTAINERID": container, "CNI_IFNAME": ifname}
         if space:

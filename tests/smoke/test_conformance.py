@@ -156,7 +156,10 @@ def test_gc_goes_on_after_errors(
             here.add(name, space, **ipam)
         (tmp_path / "log").write_text("")
         answer = here.call("GC", **ipam, **valid("valid"))
-        assert (answer.body["code"], answer.body["msg"]) == (77, "IPAM plugin played: no")
+        assert (answer.body["code"], answer.body["msg"]) == (
+            77,
+            "stuck/eth0: IPAM plugin played: no",
+        )
         assert calls(tmp_path) == ["DEL stuck", "DEL other", "GC ", "GC done"]
         assert here.ports() == {"pod:valid/eth0"}
         here.delete("valid", c, **ipam)
@@ -183,6 +186,8 @@ def test_a_device_that_is_no_uplink_is_refused(here: Node, a: Netns) -> None:
 
 def test_pod_and_trace_are_in_the_log(here: Node, a: Netns) -> None:
     args = "IgnoreUnknown=1;K8S_POD_NAME=web;K8S_POD_NAMESPACE=prod"
-    here.add("traced", a, args=args)
-    assert "ADD traced/eth0 (prod/web) on pods" in (here.directory / "agent.log").read_text()
+    here.add("traced", a, args=args, env={"TRACEPARENT": "00-abc-def-01"})
+    lines = (here.directory / "agent.log").read_text().splitlines()
+    (line,) = [line for line in lines if "ADD traced/eth0 (prod/web) on pods" in line]
+    assert line.endswith("ms [00-abc-def-01]")
     here.delete("traced", a)

@@ -150,15 +150,15 @@ def test_it_remembers_for_a_while_that_there_was_no_room(
     dataplane = Dataplane()
     one = converger(config, dataplane)
     one.online()
-    assert one.exhausted == ""
+    assert one.shortage.reason == ""
     dataplane.broken.add("uplink:used")
     dataplane.ports_there.pop("uplink:used")
     one.doubt()
     one.recover()
-    assert one.exhausted == "out of luck"
-    monkeypatch.setattr("cni_virtio.converge._EXHAUSTED_S", 0.0)
-    assert one.exhausted == ""
+    assert one.shortage.reason == "out of luck"
+    monkeypatch.setattr("cni_virtio.shortage._HOLDS_S", 0.0)
+    assert one.shortage.reason == ""
     monkeypatch.undo()
     dataplane.broken.clear()
     one.recover()
-    assert one.exhausted == ""
+    assert one.shortage.reason == ""

@@ -354,3 +354,12 @@ def test_del_passes_over_a_bad_prev_result() -> None:
     stdin = json.dumps({**MINIMAL, "prevResult": {"cniVersion": "9.0.0", "ips": 3}}).encode()
     assert refusal(stdin).code == 6
     assert parse(stdin, lenient=True).prev_result is None
+
+
+def test_the_dns_of_the_runtime_comes_in_front() -> None:
+    runtime = {"dns": {"servers": ["10.0.0.9"], "searches": ["b", "a"], "options": None}}
+    got = conf(runtimeConfig=runtime, dns={"nameservers": ["10.0.0.1"], "search": ["a"]}).dns
+    assert got.to_json() == {"nameservers": ["10.0.0.9", "10.0.0.1"], "search": ["b", "a"]}
+    wrong = {**MINIMAL, "runtimeConfig": {"dns": {"servers": "10.0.0.9"}}}
+    error = refusal(json.dumps(wrong).encode())
+    assert (error.code, error.msg[:26]) == (7, "runtimeConfig.dns.servers:")

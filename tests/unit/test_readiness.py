@@ -13,6 +13,7 @@ from cni_virtio import check as checks
 from cni_virtio import netconf
 from cni_virtio.attach import Node
 from cni_virtio.readiness import check_ready
+from cni_virtio.shortage import Shortage
 from cni_virtio.spec import CniError, Request
 from cni_virtio.state import Attachment
 from dataplane.client import DataplaneError, DataplaneUnavailable
@@ -28,7 +29,7 @@ class Converger:
     """Answers as the converger does."""
 
     failures: dict[str, str] = field(default_factory=dict)
-    exhausted: str = ""
+    shortage: Shortage = field(default_factory=Shortage)
     port_count: int = 3
     in_use: int = 1
     refusal: Exception | None = None
@@ -64,6 +65,12 @@ def node(**keys: Any) -> Node:
     return cast("Node", Played(Converger(**keys)))
 
 
+def short(reason: str) -> Shortage:
+    one = Shortage()
+    one.note(reason)
+    return one
+
+
 def test_all_is_well() -> None:
     check_ready(node(), STATUS, CONF)
 
@@ -72,7 +79,7 @@ def test_all_is_well() -> None:
     ("keys", "code", "said"),
     [
         ({"failures": {"pods": "no uplink"}}, 51, "pods: no uplink"),
-        ({"exhausted": "raise memory"}, 50, "takes no more ports: raise memory"),
+        ({"shortage": short("raise memory")}, 50, "takes no more ports: raise memory"),
         ({"port_count": 4}, 50, "the dataplane has 4 ports, and takes no more"),
         ({"in_use": 9}, 51, "all 9 buffers of pool std are in use: raise dataplane.memory"),
     ],
