@@ -15,6 +15,7 @@ from dataplane._engine import ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dataplane.limits import Limits
     from dataplane.specs import PortSpec
 
 _KINDS = {"ethdev": lib.CV_KIND_ETHDEV, "vhost": lib.CV_KIND_VHOST, "tap": lib.CV_KIND_TAP}
@@ -47,6 +48,8 @@ _COUNTERS = (
     "tx_gso_packets",
     "sw_gso_packets",
     "sw_csum_packets",
+    "ingress_held_packets",
+    "egress_pauses",
 )
 _QUEUE_COUNTERS = ("rx_packets", "rx_bytes", "tx_packets", "tx_bytes")
 _WORKER_COUNTERS = (
@@ -174,7 +177,15 @@ class Engine:
             for name, flag in _CONFIGURABLE.items():
                 if spec.ethdev.offloads.get(name, True):
                     conf.ethdev_offloads |= flag
+        conf.limits = self._limits(spec.limits)[0]
         self._ports[spec.name] = _check(lib.cv_port_add(conf))
+
+    def port_set_limits(self, name: str, limits: Limits) -> None:
+        """Set the rate limits of a container's port while it runs.
+
+        :raises EngineError: ENOENT, EINVAL for another role, ENOMEM.
+        """
+        _check(lib.cv_port_set_limits(self._port(name), self._limits(limits)))
 
     def port_del(self, name: str) -> None:
         """Stop serving a port, wait for the workers to let go, close it.
@@ -283,6 +294,13 @@ class Engine:
         if name in self._networks:
             return self._networks[name]
         raise EngineError(errno.ENOENT, f"there is no network {name}")
+
+    @staticmethod
+    def _limits(limits: Limits) -> Any:
+        raw = ffi.new("struct cv_limits *")
+        for key, value in limits.to_json().items():
+            setattr(raw, key, value)
+        return raw
 
     @staticmethod
     def _text(value: str, keep: list[Any]) -> Any:

@@ -14,6 +14,7 @@ from dataplane.wire import (
     Code,
     Decoder,
     JsonObject,
+    Limits,
     NetworkSpec,
     Op,
     PortSpec,
@@ -93,6 +94,10 @@ class DataplaneClient:
         A tap takes one descriptor per queue. The caller keeps its own and closes them.
         """
         self._call(Op.PORT_ADD, {"port": spec.to_json()}, fds)
+
+    def port_set(self, name: str, limits: Limits) -> None:
+        """Set the rate limits of a container's port, in place of those that it has."""
+        self._call(Op.PORT_SET, {"name": name, "limits": limits.to_json()})
 
     def port_del(self, name: str) -> JsonObject:
         """Delete a port and give its last counters."""

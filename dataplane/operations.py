@@ -5,12 +5,22 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane import __version__, fields, unix_socket
 from dataplane.binding import EngineError
-from dataplane.wire import Code, JsonObject, NetworkSpec, Op, PortSpec, Request, WireError
+from dataplane.wire import (
+    Code,
+    JsonObject,
+    Limits,
+    NetworkSpec,
+    Op,
+    PortSpec,
+    Request,
+    WireError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,6 +65,7 @@ class Operations:
             Op.NETWORK_DEL: self._network_del,
             Op.NETWORKS: self._list_networks,
             Op.PORT_ADD: self._port_add,
+            Op.PORT_SET: self._port_set,
             Op.PORT_DEL: self._port_del,
             Op.PORTS: self._list_ports,
             Op.FDB: self._fdb,
@@ -202,6 +213,19 @@ class Operations:
         except WireError:
             self._engine.port_del(spec.name)
             raise
+
+    def _port_set(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
+        name = args.take("name", self._port_name)
+        limits = args.take("limits", Limits.from_json)
+        args.done()
+        spec = self._ports[name]
+        if limits and spec.role != "container":
+            reason = f"limits: port {name} has the role {spec.role}, and only containers' have any"
+            raise WireError(Code.INVALID, reason, "limits")
+        self._engine.port_set_limits(name, limits)
+        self._ports[name] = replace(spec, limits=limits)
+        log.info("port %s limited: %s", name, limits.to_json())
+        return {}
 
     def _port_del(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
         name = args.take("name", self._port_name)

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 
 from dataplane import fields
 from dataplane.fields import Code, Fields, WireError, refuse
+from dataplane.limits import Limits
 
 JsonObject = dict[str, Any]
 Kind = Literal["tap", "vhost", "ethdev"]
@@ -144,10 +145,13 @@ class PortSpec:
     vhost: VhostSpec | None = None
     ethdev: EthdevSpec | None = None
     uplink: str | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> JsonObject:
-        """Give the JSON object."""
-        return {
+        """Give the JSON object, without limits if there are none."""
+        # A dataplane that knows no limits runs on under a newer agent, and refuses unknown keys.
+        limits = {"limits": self.limits.to_json()} if self.limits else {}
+        return limits | {
             "name": self.name,
             "kind": self.kind,
             "role": self.role,
@@ -186,6 +190,7 @@ class PortSpec:
             labels=left.take_or("labels", _labels, {}),
             vhost=left.take_or("vhost", fields.optional(VhostSpec.from_json), None),
             ethdev=left.take_or("ethdev", fields.optional(EthdevSpec.from_json), None),
+            limits=left.take_or("limits", Limits.from_json, Limits()),
         )
         left.done()
         _check_whole(spec, path)
@@ -237,6 +242,9 @@ def _check_whole(spec: PortSpec, path: str) -> None:
             raise _missing(path, key, spec.role)
     if spec.mac is None and spec.role != "uplink":
         raise _missing(path, "mac", spec.role)
+    if spec.limits and spec.role != "container":
+        rule = f"must be absent for the role {spec.role}"
+        raise refuse(f"{path}.limits", rule, spec.limits.to_json())
 
 
 def _missing(path: str, key: str, role: Role) -> WireError:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dataplane import fields
 from dataplane.fields import Code, Fields, WireError, refuse
+from dataplane.limits import Limits
 from dataplane.specs import MAX_FDS, EthdevSpec, JsonObject, NetworkSpec, PortSpec, VhostSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "Decoder",
     "EthdevSpec",
     "JsonObject",
+    "Limits",
     "NetworkSpec",
     "Op",
     "PortSpec",
@@ -57,6 +59,7 @@ class Op(StrEnum):
     NETWORK_DEL = "network_del"
     NETWORKS = "networks"
     PORT_ADD = "port_add"
+    PORT_SET = "port_set"
     PORT_DEL = "port_del"
     PORTS = "ports"
     FDB = "fdb"

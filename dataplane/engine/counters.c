@@ -24,6 +24,7 @@ static const char *const drop_names[CV_DROP_COUNT] = {
     [CV_DROP_TX_FULL] = "tx_full",
     [CV_DROP_RX_ERROR] = "rx_error",
     [CV_DROP_RX_MISSED] = "rx_missed",
+    [CV_DROP_INGRESS_LIMIT] = "ingress_limit",
 };
 
 const char *cv_drop_name(int reason) {
@@ -40,6 +41,7 @@ int cv_port_counters(int id, struct cv_port_counters *counters) {
         counters->rx_packets += port->rx[q].packets;
         counters->rx_bytes += port->rx[q].bytes;
         counters->rx_gso_packets += port->rx[q].gso_packets;
+        counters->egress_pauses += port->rx[q].pauses;
     }
     for (uint16_t w = 0; w < cv_n_workers; w++) {
         const struct lane *lane = port->lanes[w];
@@ -47,6 +49,7 @@ int cv_port_counters(int id, struct cv_port_counters *counters) {
         counters->tx_gso_packets += lane->tx_gso_packets;
         counters->sw_gso_packets += lane->sw_gso_packets;
         counters->sw_csum_packets += lane->sw_csum_packets;
+        counters->ingress_held_packets += lane->ingress_held_packets;
         for (int reason = 0; reason < CV_DROP_COUNT; reason++)
             counters->drops[reason] += lane->drops[reason];
         for (uint16_t q = 0; q < port->queues; q++) {

@@ -51,6 +51,7 @@ enum cv_drop {
     CV_DROP_TX_FULL,        /* egress did not take it */
     CV_DROP_RX_ERROR,       /* the device found it broken */
     CV_DROP_RX_MISSED,      /* the device had no room for it: its rings were not emptied in time */
+    CV_DROP_INGRESS_LIMIT,  /* over the rate into the container, and as much waits as may */
     CV_DROP_COUNT
 };
 
@@ -78,6 +79,14 @@ struct cv_ip {
     uint8_t addr[16]; /* network order; the first 4 bytes for IPv4 */
 };
 
+/* As CNI has it: ingress is into the container. A rate of 0 is no limit. */
+struct cv_limits {
+    uint64_t ingress_bits_s;
+    uint64_t ingress_burst_bits;
+    uint64_t egress_bits_s;
+    uint64_t egress_burst_bits;
+};
+
 struct cv_port_conf {
     const char *name;
     enum cv_kind kind;
@@ -98,6 +107,7 @@ struct cv_port_conf {
     const char *ethdev_devargs; /* ethdev: PCI address or "driver_name,key=value,…" */
     uint32_t ethdev_offloads;   /* ethdev: mask of enum cv_offload that may be used */
     int ethdev_netns_fd;        /* ethdev: namespace of the tap behind it, or -1: our own */
+    struct cv_limits limits;    /* containers' ports only */
 };
 
 struct cv_port_state {
@@ -126,10 +136,12 @@ struct cv_port_counters {
     uint64_t rx_bytes;
     uint64_t tx_packets;
     uint64_t tx_bytes;
-    uint64_t rx_gso_packets;  /* received with segments still merged (over the MTU) */
-    uint64_t tx_gso_packets;  /* handed on so */
-    uint64_t sw_gso_packets;  /* segmented in software for this egress */
-    uint64_t sw_csum_packets; /* checksum completed in software for this egress */
+    uint64_t rx_gso_packets;       /* received with segments still merged (over the MTU) */
+    uint64_t tx_gso_packets;       /* handed on so */
+    uint64_t sw_gso_packets;       /* segmented in software for this egress */
+    uint64_t sw_csum_packets;      /* checksum completed in software for this egress */
+    uint64_t ingress_held_packets; /* waited for the limit before they went or were dropped */
+    uint64_t egress_pauses;        /* times that a queue was left alone, being over the limit */
     uint64_t drops[CV_DROP_COUNT];
 };
 
@@ -184,6 +196,12 @@ int cv_port_add(const struct cv_port_conf *conf);
 
 /* Stops serving the port, waits for the workers to let go, closes it. -ENOENT, -EBUSY (in use). */
 int cv_port_del(int port);
+
+/*
+ * Sets a port's limits, while it runs; packets that wait keep their order. -ENOENT, -EINVAL (no
+ * container's port), -ENOMEM.
+ */
+int cv_port_set_limits(int port, const struct cv_limits *limits);
 
 int cv_port_state(int port, struct cv_port_state *state);
 int cv_port_counters(int port, struct cv_port_counters *counters);

@@ -11,6 +11,7 @@
 #include "error.h"
 #include "packet.h"
 #include "registry.h"
+#include "shape.h"
 #include "spoof.h"
 #include "table.h"
 #include "worker.h"
@@ -111,6 +112,7 @@ static void free_port(struct port *port) {
     rte_free(port->rx);
     if (port->role == CV_ROLE_UPLINK)
         free((void *)port->vlans);
+    cv_shape_free(port);
     cv_sources_free(&port->sources);
     rte_free(port);
 }
@@ -137,6 +139,20 @@ static bool allocate_vlans(struct port *port) {
     for (int i = 0; i < VLANS; i++)
         atomic_init(&port->vlans[i], CV_NO_NETWORK);
     return true;
+}
+
+static int set_limits(struct port *port, const struct cv_limits *limits) {
+    bool any = limits->ingress_bits_s > 0 || limits->egress_bits_s > 0;
+    int ret;
+
+    if (any && port->role != CV_ROLE_CONTAINER)
+        return cv_fail(EINVAL, "%s: only containers' ports have rate limits", port->name);
+    ret = cv_shape_set(port, limits->ingress_bits_s, limits->ingress_burst_bits);
+    if (ret < 0)
+        return ret;
+    cv_limit_set(&port->egress, limits->egress_bits_s, limits->egress_burst_bits);
+    atomic_store(&port->has_egress_limit, limits->egress_bits_s > 0);
+    return 0;
 }
 
 static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
@@ -185,7 +201,9 @@ int cv_port_add(const struct cv_port_conf *conf) {
     if (port == NULL)
         return cv_fail(ENOMEM, "%s: out of memory for a port of %u queues; raise memory",
                        conf->name, conf->queues);
-    ret = port->ops->open(port, conf);
+    ret = set_limits(port, &conf->limits);
+    if (ret == 0)
+        ret = port->ops->open(port, conf);
     if (ret < 0) {
         free_port(port);
         return ret;
@@ -221,8 +239,10 @@ int cv_port_del(int id) {
     if (peer != NULL)
         atomic_store(&peer->peer, NULL);
     set_slot(id, NULL);
+    atomic_store(&port->is_going, true);
     ret = cv_table_publish(true);
     if (ret < 0) {
+        atomic_store(&port->is_going, false);
         set_slot(id, port);
         if (peer != NULL)
             atomic_store(&peer->peer, port);
@@ -231,6 +251,18 @@ int cv_port_del(int id) {
     port->ops->close(port);
     free_port(port);
     return 0;
+}
+
+int cv_port_set_limits(int id, const struct cv_limits *limits) {
+    struct port *port = cv_port_get(id);
+    int ret;
+
+    if (port == NULL)
+        return cv_fail(ENOENT, "there is no port %d", id);
+    ret = set_limits(port, limits);
+    for (uint16_t i = 0; i < cv_n_workers; i++)
+        cv_worker_wake(&cv_workers[i]);
+    return ret;
 }
 
 void cv_registry_clear(void) {

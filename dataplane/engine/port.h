@@ -10,12 +10,14 @@
 #include <stdint.h>
 
 #include "engine.h"
+#include "limit.h"
 
 /* Packets taken from a queue in one go; as many as librte_vhost moves in one call. */
 #define CV_BURST 32
 
 struct lane;
 struct port;
+struct shaper;
 struct tx_queue;
 struct worker;
 
@@ -79,6 +81,9 @@ struct lane {
     uint64_t tx_gso_packets;
     uint64_t sw_gso_packets;
     uint64_t sw_csum_packets;
+    uint64_t ingress_held_packets; /* that had to wait for credit */
+    struct lane *next_holding;     /* of the worker's, while is_holding */
+    bool is_holding;
     struct tx_queue tx[];
 } __rte_cache_aligned;
 
@@ -88,6 +93,7 @@ struct rx_queue {
     uint64_t packets;
     uint64_t bytes;
     uint64_t gso_packets;
+    uint64_t pauses;         /* for want of credit */
     _Atomic uint64_t cycles; /* spent on its packets; counted by several workers only */
 
     /* under the registry's lock */
@@ -112,12 +118,18 @@ struct port {
     bool spoof_check;
     bool tx_by_worker; /* queue by worker (that of the receive queue's home), not by flow */
     enum cv_role role;
+    _Atomic(struct shaper *) shaper; /* of what goes to the port, or NULL: it never had a limit */
+    _Atomic bool has_egress_limit;   /* of what comes from it */
     struct sources sources;
     void *device; /* the kind's own */
     struct rx_queue *rx;
     _Atomic(uint16_t) *vlans;    /* trunks: network id by tag; CV_NO_NETWORK where none */
     _Atomic(struct port *) peer; /* trunks: an uplink's twin, a twin's uplink */
     struct lane *lanes[CV_MAX_WORKERS];
+
+    /* shared by the workers */
+    struct limit ingress; /* into the container: what the engine sends */
+    struct limit egress;  /* out of it: what the engine receives */
 
     /* control thread */
     char name[CV_NAME_SIZE];
@@ -127,6 +139,7 @@ struct port {
     _Atomic uint16_t n_rx;    /* to be polled, from 0 */
     _Atomic uint32_t service; /* changes whenever queues start or cease to be served */
     _Atomic bool ready;
+    _Atomic bool is_going; /* the workers are to let go of what they hold for it */
 };
 
 #define CV_NO_NETWORK UINT16_MAX

@@ -8,15 +8,21 @@
 #include "packet.h"
 #include "pools.h"
 #include "port.h"
+#include "shape.h"
 #include "worker.h"
 
-void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packet) {
+struct tx_queue *cv_tx_queue(struct worker *worker, struct port *out, struct rte_mbuf *packet) {
     struct lane *lane = out->lanes[worker->index];
     uint16_t n_tx = atomic_load_explicit(&out->n_tx, memory_order_relaxed);
-    struct tx_queue *queue = &lane->tx[0];
 
-    if (n_tx > 1)
-        queue = &lane->tx[(out->tx_by_worker ? worker->home : cv_flow_hash(packet)) % n_tx];
+    if (n_tx <= 1)
+        return &lane->tx[0];
+    return &lane->tx[(out->tx_by_worker ? worker->home : cv_flow_hash(packet)) % n_tx];
+}
+
+void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packet) {
+    struct tx_queue *queue = cv_tx_queue(worker, out, packet);
+
     if (queue->n == 0) {
         queue->next_dirty = worker->dirty;
         worker->dirty = queue;
@@ -51,15 +57,16 @@ static void send_segmented(struct tx_queue *queue, struct lane *lane, struct rte
 }
 
 /* The way of a burst in which at least one packet is too big or unfinished; keeps the order. */
-static void send_fixed(struct tx_queue *queue, struct lane *lane) {
+static void send_fixed(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
+                       uint16_t n_packets) {
     const struct port *port = queue->port;
     uint32_t offloads = atomic_load_explicit(&port->offloads, memory_order_relaxed);
     bool vouch = port->role != CV_ROLE_UPLINK && (offloads & CV_OFFLOAD_TX_CHECKSUM);
     struct rte_mbuf *run[CV_BURST];
     uint16_t n = 0;
 
-    for (uint16_t i = 0; i < queue->n; i++) {
-        struct rte_mbuf *packet = queue->buffer[i];
+    for (uint16_t i = 0; i < n_packets; i++) {
+        struct rte_mbuf *packet = packets[i];
         uint32_t missing;
 
         if (vouch && cv_offload_verified(packet))
@@ -84,24 +91,33 @@ static void send_fixed(struct tx_queue *queue, struct lane *lane) {
     hand_over(queue, lane, run, n);
 }
 
-static void drop_all(struct tx_queue *queue, struct lane *lane, enum cv_drop reason) {
-    lane->drops[reason] += queue->n;
-    rte_pktmbuf_free_bulk(queue->buffer, queue->n);
+static void drop_all(struct lane *lane, struct rte_mbuf **packets, uint16_t n,
+                     enum cv_drop reason) {
+    lane->drops[reason] += n;
+    rte_pktmbuf_free_bulk(packets, n);
 }
 
-static void flush(const struct worker *worker, struct tx_queue *queue) {
+void cv_send(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets, uint16_t n) {
     struct port *port = queue->port;
-    struct lane *lane = port->lanes[worker->index];
     bool plain = true;
 
-    for (uint16_t i = 0; i < queue->n; i++)
-        plain &= fits_as_it_is(port, queue->buffer[i]);
+    for (uint16_t i = 0; i < n; i++)
+        plain &= fits_as_it_is(port, packets[i]);
     if (unlikely(atomic_load_explicit(&port->n_tx, memory_order_relaxed) == 0))
-        drop_all(queue, lane, CV_DROP_NOT_READY);
+        drop_all(lane, packets, n, CV_DROP_NOT_READY);
     else if (likely(plain))
-        hand_over(queue, lane, queue->buffer, queue->n);
+        hand_over(queue, lane, packets, n);
     else
-        send_fixed(queue, lane);
+        send_fixed(queue, lane, packets, n);
+}
+
+static void flush(struct worker *worker, struct tx_queue *queue) {
+    struct port *port = queue->port;
+
+    if (unlikely(atomic_load_explicit(&port->shaper, memory_order_relaxed) != NULL))
+        cv_shape(worker, queue);
+    else
+        cv_send(queue, port->lanes[worker->index], queue->buffer, queue->n);
     queue->n = 0;
 }
 

@@ -143,10 +143,22 @@ static void count_wake(struct worker *worker, uint64_t slept, int64_t timeout_ns
     worker->stats.wakes[RTE_MIN(rte_log2_u64(late * US_PER_S / hz + 1), CV_WAKE_BUCKETS - 1U)]++;
 }
 
+/* No longer than until somebody gets credit. */
+static int64_t until_due_ns(const struct worker *worker, uint64_t now, int64_t timeout_ns) {
+    uint64_t hz = rte_get_tsc_hz();
+
+    if (worker->due_at <= now)
+        return 0;
+    if (worker->due_at - now > hz)
+        return timeout_ns;
+    return RTE_MIN(timeout_ns, (int64_t)((worker->due_at - now) * NS_PER_S / hz));
+}
+
 bool cv_watch_sleep(struct worker *worker) {
-    bool all_watched = worker->n_armed == worker->n_polls;
-    int64_t timeout_ns = all_watched ? SLEEP_WATCHED_NS : SLEEP_POLLED_NS;
+    bool all_watched = worker->n_armed + worker->n_paused == worker->n_polls;
+    int64_t most_ns = all_watched ? SLEEP_WATCHED_NS : SLEEP_POLLED_NS;
     uint64_t slept = rte_rdtsc();
+    int64_t timeout_ns = until_due_ns(worker, slept, most_ns);
     int n = 1;
 
     atomic_store(&worker->asleep, true);
@@ -156,5 +168,5 @@ bool cv_watch_sleep(struct worker *worker) {
     atomic_store(&worker->asleep, false);
     count_wake(worker, slept, timeout_ns, n == 0);
     worker->stats.sleeps++;
-    return n != 0 || !all_watched;
+    return n != 0 || !all_watched || timeout_ns < most_ns;
 }

@@ -29,8 +29,8 @@ void cv_watch_moved(struct worker *worker, const struct poll *poll);
 void cv_watch_collect(struct worker *worker);
 
 /*
- * Sleeps until a queue is readable, somebody wakes the worker, or the time is up. Returns false
- * when the time was up.
+ * Sleeps until a queue is readable, somebody wakes the worker, credit comes, or the time is up.
+ * Returns false when the time was up.
  */
 bool cv_watch_sleep(struct worker *worker);
 

@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "limit.h"
+#include "shape.h"
 #include "watch.h"
 
 /* A queue that gave nothing for so many rounds is no longer polled but watched. */
@@ -22,6 +24,9 @@
 
 /* Rounds without a packet before a worker sleeps. */
 #define EMPTY_ROUNDS_BEFORE_SLEEP 2048
+
+/* Of what a port may have in one piece: 65,535 bytes of IP. */
+#define LARGEST_FRAME_BYTES 65549
 
 #define ROUNDS_PER_CLOCK 1024
 #define WAIT_US 20
@@ -96,6 +101,7 @@ static void adopt(struct worker *worker, struct table *table) {
             cv_watch_moved(worker, &polls[i]);
     worker->table = table;
     worker->stats.rx_queues = view->n;
+    cv_shape_let_go(worker);
     atomic_store(&worker->generation, table->generation);
 }
 
@@ -117,13 +123,23 @@ static void charge(struct worker *worker, struct rx_queue *rx) {
     worker->charged_until = now;
 }
 
-static uint16_t serve(struct worker *worker, struct poll *poll) {
+static void charge_egress(struct port *port, struct rte_mbuf **packets, uint16_t n) {
+    uint64_t bytes = 0;
+
+    for (uint16_t i = 0; i < n; i++)
+        bytes += cv_limit_wire_bytes(packets[i]);
+    cv_limit_charge(&port->egress, rte_rdtsc(), bytes);
+}
+
+static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
     struct rx_queue *rx = &poll->port->rx[poll->queue];
     struct rte_mbuf *packets[CV_BURST];
-    uint16_t n = poll->port->ops->rx(worker, poll->port, poll->queue, packets, CV_BURST);
+    uint16_t n = poll->port->ops->rx(worker, poll->port, poll->queue, packets, most);
 
     if (n == 0)
         return 0;
+    if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed)))
+        charge_egress(poll->port, packets, n);
     for (uint16_t i = 0; i < n; i++) {
         rx->bytes += packets[i]->pkt_len;
         rx->gso_packets +=
@@ -145,10 +161,34 @@ static uint16_t begin_to_watch(struct worker *worker, struct poll *poll) {
     poll->empty_rounds = 0;
     if (!cv_watch(worker, poll))
         return 0;
-    n = serve(worker, poll);
+    n = serve(worker, poll, CV_BURST);
     if (n > 0)
         cv_unwatch(worker, poll);
     return n;
+}
+
+/*
+ * How many packets may be taken off a queue of a port with a limit. Without credit none: its ring
+ * or qdisc fills, which the container's end feels, and nothing is lost. With little of it few, as
+ * each may be as large as a frame gets.
+ */
+static uint16_t allowance(struct worker *worker, struct poll *poll) {
+    struct limit *limit = &poll->port->egress;
+    uint64_t now = rte_rdtsc();
+    uint64_t resume_at = atomic_load_explicit(&limit->resume_at, memory_order_relaxed);
+    int64_t credit;
+
+    if (now >= resume_at) {
+        credit = cv_limit_credit(limit, now);
+        if (credit > 0)
+            return RTE_MIN(credit / (cv_limit_cost(limit, LARGEST_FRAME_BYTES) + 1) + 1,
+                           (uint64_t)CV_BURST);
+        resume_at = cv_limit_pause(limit, now);
+        poll->port->rx[poll->queue].pauses++;
+    }
+    worker->due_at = RTE_MIN(worker->due_at, resume_at);
+    worker->n_paused++;
+    return 0;
 }
 
 /* A round must not cost what ports without traffic cost to look at. */
@@ -167,10 +207,16 @@ static uint32_t round_of_polls(struct worker *worker) {
         list_due(worker);
     for (uint32_t i = 0; i < worker->n_due; i++) {
         struct poll *poll = worker->due[i];
+        uint16_t most = CV_BURST;
 
         if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
             continue;
-        n = serve(worker, poll);
+        if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed))) {
+            most = allowance(worker, poll);
+            if (most == 0)
+                continue;
+        }
+        n = serve(worker, poll, most);
         if (n > 0)
             poll->empty_rounds = 0;
         else if (++poll->empty_rounds >= EMPTY_ROUNDS_BEFORE_WATCH && worker->may_sleep)
@@ -186,14 +232,14 @@ static void look_after(struct worker *worker) {
     for (uint32_t i = 0; i < worker->n_polls; i++) {
         struct poll *poll = &worker->polls[i];
 
-        if (poll->armed && serve(worker, poll) > 0)
+        if (poll->armed && serve(worker, poll, CV_BURST) > 0)
             cv_unwatch(worker, poll);
     }
 }
 
-static void count_round(struct worker *worker, uint64_t cycles, uint32_t packets) {
+static void count_round(struct worker *worker, uint64_t cycles, uint32_t packets, bool is_busy) {
     worker->stats.rounds++;
-    if (packets > 0) {
+    if (is_busy) {
         worker->stats.busy_cycles += cycles;
         worker->stats.packets += packets;
     } else {
@@ -202,36 +248,49 @@ static void count_round(struct worker *worker, uint64_t cycles, uint32_t packets
     }
 }
 
-static uint32_t one_round(struct worker *worker) {
+/* Returns how many packets came; those that waited and went, too, make it busy. */
+static uint32_t one_round(struct worker *worker, bool *is_busy) {
     struct table *table = cv_table_current();
-    uint32_t n;
+    uint32_t n, resumed = 0;
 
     if (unlikely(table != worker->table))
         adopt(worker, table);
     atomic_store(&worker->rounds_begun, worker->stats.rounds + 1);
+    worker->due_at = UINT64_MAX;
+    worker->n_paused = 0;
+    if (unlikely(worker->holding != NULL))
+        resumed = cv_shape_resume(worker);
     n = round_of_polls(worker);
+    *is_busy = n + resumed > 0;
     if (worker->stats.rounds % ROUNDS_PER_COLLECT == 0)
         cv_watch_collect(worker);
     return n;
+}
+
+/* Whether all that it has to do is to wait for credit, or to be told of packets. */
+static bool only_waits(const struct worker *worker) {
+    return worker->due_at != UINT64_MAX && worker->n_armed + worker->n_paused == worker->n_polls;
 }
 
 static int run(void *argument) {
     struct worker *worker = argument;
     uint64_t hz = rte_get_tsc_hz(), before = rte_rdtsc(), now;
     uint32_t empty_rounds = 0, n;
+    bool is_busy;
 
     /* The default of 50 us would be added to every short sleep. */
     prctl(PR_SET_TIMERSLACK, 1);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
         worker->charged_until = before;
-        n = one_round(worker);
+        n = one_round(worker, &is_busy);
         now = rte_rdtsc();
-        count_round(worker, now - before, n);
+        count_round(worker, now - before, n, is_busy);
         before = now;
-        empty_rounds = n > 0 ? 0 : empty_rounds + 1;
+        empty_rounds = is_busy ? 0 : empty_rounds + 1;
         if (worker->stats.rounds % ROUNDS_PER_CLOCK == 0)
             worker->now_s = now / hz;
-        if (worker->may_sleep && empty_rounds > EMPTY_ROUNDS_BEFORE_SLEEP) {
+        if (worker->may_sleep && (empty_rounds > EMPTY_ROUNDS_BEFORE_SLEEP ||
+                                  (empty_rounds > 0 && only_waits(worker)))) {
             if (!cv_watch_sleep(worker))
                 look_after(worker);
             now = rte_rdtsc();

@@ -53,6 +53,10 @@ struct worker {
 
     struct tx_queue *dirty; /* list of those with packets to be sent at the end of the round */
 
+    struct lane *holding; /* list of those that may have packets waiting for credit */
+    uint64_t due_at;      /* TSC: when somebody gets credit; UINT64_MAX: nobody waits for any */
+    uint32_t n_paused;    /* of polls: not polled in this round, for want of credit */
+
     struct rte_mbuf *jumbo; /* kept for the next tap read */
 
     struct cv_worker_stats stats;
@@ -81,6 +85,12 @@ void cv_switch(struct worker *worker, struct port *in, struct rte_mbuf **packets
 
 /* transmit.c: puts a packet into the port's buffer of this worker. Takes the packet. */
 void cv_transmit(struct worker *worker, struct port *out, struct rte_mbuf *packet);
+
+/* transmit.c: the port's queue, of this worker, that a packet goes to. */
+struct tx_queue *cv_tx_queue(struct worker *worker, struct port *out, struct rte_mbuf *packet);
+
+/* transmit.c: sends packets of one queue now, whatever the port's limit. Takes them. */
+void cv_send(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets, uint16_t n);
 
 /* transmit.c: sends all that this round has put into buffers. */
 void cv_transmit_flush(struct worker *worker);
