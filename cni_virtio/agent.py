@@ -64,8 +64,10 @@ class Agent:
         )
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()
-        operations = Operations(self._node, self._supervisor, self._client, self._messages)
         turns = Turns()
+        operations = Operations(
+            self._node, self._supervisor, self._client, self._messages, turns.of_container
+        )
         requests = Requests(Verbs(self._node, turns), operations)
         self._stopping = threading.Event()
         follower = LinkFollower(config.uplinks, converger.known_port)

@@ -14,7 +14,15 @@ from typing import Any, Final
 
 from cni_virtio import ports, tap
 from cni_virtio.mirror import Mirror, OpenPort, UplinkSeen, listed
-from cni_virtio.reconcile import Action, AddNetwork, AddPort, DelNetwork, DelPort, plan
+from cni_virtio.reconcile import (
+    Action,
+    AddNetwork,
+    AddPort,
+    DelNetwork,
+    DelPort,
+    SetLimits,
+    plan,
+)
 from cni_virtio.shortage import Shortage
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
@@ -111,8 +119,9 @@ class Converger:
         tap that cannot be opened.
         """
         given = {port_names[0]: fds} if fds is not None else {}
+        kinds = (AddPort, AddNetwork, DelPort, DelNetwork, SetLimits)
         try:
-            self._carry_out(network, port_names, given, (AddPort, AddNetwork, DelPort, DelNetwork))
+            self._carry_out(network, port_names, given, kinds)
         finally:
             if fds is not None:
                 tap.close_all(fds)

@@ -42,6 +42,7 @@ def draft(config: AgentConfig, wanted: Wanted, request: Request, conf: NetConf) 
         queue_size=conf.queue_size,
         spoof_check=conf.spoof_check,
         ip_masq=conf.ip_masq,
+        limits=conf.limits,
         vhost_mode=conf.vhost_user.mode,
         socket_path="" if kernel else _socket_path(config, request),
         uid=conf.vhost_user.uid,

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cni_virtio import tap
-from cni_virtio.reconcile import Action, Actual, AddNetwork, AddPort, DelNetwork, DelPort, Desired
+from cni_virtio.reconcile import (
+    Action,
+    Actual,
+    AddNetwork,
+    AddPort,
+    DelNetwork,
+    DelPort,
+    Desired,
+    SetLimits,
+)
 from dataplane.client import DataplaneClient, DataplaneError
 from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
 
@@ -73,6 +83,9 @@ class Mirror:
                 with _absent_is_fine():
                     self._client.port_del(name)
                 self.ports.pop(name, None)
+            case SetLimits(name, limits):
+                self._client.port_set(name, limits)
+                self.ports[name] = replace(self.ports[name], limits=limits)
 
     def add_port(self, spec: PortSpec, fds: list[int] | None = None) -> None:
         """Add a port; without `fds` what it is attached to is opened. They are closed here."""

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from ipaddress import ip_interface
 from typing import Any, Literal
 
+from cni_virtio import bandwidth
 from cni_virtio.results import DNS
 from cni_virtio.schema import Problem, Schema, shown
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Result, ResultError
+from dataplane.wire import Limits
 
 SCHEMA = Schema("netconf")
 VHOST_USER_MAX_QUEUES = 128
@@ -59,6 +61,7 @@ class NetConf:
     dns: DNS = field(default_factory=DNS)
     mac: str | None = None
     ips: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
     device_info_file: str | None = None
     device_id: str = ""
     prev_result: Result | None = None
@@ -168,6 +171,7 @@ def _build(
         dns=_dns(conf),
         mac=_mac(conf, cni_args),
         ips=_ips(conf, cni_args),
+        limits=_limits(conf),
         device_info_file=runtime.get("CNIDeviceInfoFile"),
         device_id=runtime.get("deviceID") or conf.get("deviceID") or "",
         prev_result=_prev_result(conf, lenient),
@@ -207,6 +211,16 @@ def _ips(conf: Mapping[str, Any], cni_args: Mapping[str, str]) -> tuple[str, ...
         for text in chosen:
             _check_ip(text, "CNI_ARGS: IP", Code.INVALID_ENVIRONMENT)
     return tuple(chosen)
+
+
+def _limits(conf: Mapping[str, Any]) -> Limits:
+    by_runtime = conf["runtimeConfig"].get("bandwidth")
+    place = "bandwidth" if by_runtime is None else "runtimeConfig.bandwidth"
+    given = conf.get("bandwidth", {}) if by_runtime is None else by_runtime
+    try:
+        return bandwidth.limits(given)
+    except bandwidth.BandwidthError as error:
+        raise CniError(Code.INVALID_CONFIG, f"{place}.{error}") from None
 
 
 def _check_ip(text: str, place: str, code: Code) -> None:

@@ -1,4 +1,4 @@
-"""What operators ask the agent: status, ports, networks and what the dataplane counts."""
+"""What operators ask the agent: status, ports, networks, what the dataplane counts, and limits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 from cni_virtio import __version__, links
 from cni_virtio.attach import Node
+from cni_virtio.bandwidth import bandwidth
+from cni_virtio.limiting import LimitingError, Turn, set_limits
 from cni_virtio.netns import NetnsError
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
@@ -23,7 +25,7 @@ class OperatorError(Exception):
 
 
 class Operations:
-    """Answers operators' requests. Reads only."""
+    """Answers operators' requests. Only `bandwidth` changes anything."""
 
     def __init__(
         self,
@@ -31,16 +33,19 @@ class Operations:
         supervisor: Supervisor,
         client: DataplaneClient,
         messages: Callable[[], list[str]],
+        turn: Turn,
     ) -> None:
         self._node = node
         self._supervisor = supervisor
         self._client = client
         self._messages = messages
+        self._turn = turn
         self._started_s = time.monotonic()
         self._operations: dict[str, Callable[[JsonObject], JsonObject]] = {
             "status": self._status,
             "ports": self._ports,
             "networks": self._networks,
+            "bandwidth": self._bandwidth,
             "fdb": lambda args: self._client.fdb(str(args.get("network", ""))),
             "workers": lambda _: self._client.workers(),
         }
@@ -58,7 +63,7 @@ class Operations:
             raise OperatorError("args: must be an object")
         try:
             return known(args)
-        except DataplaneUnavailable as error:
+        except (DataplaneUnavailable, LimitingError) as error:
             raise OperatorError(str(error)) from error
         except DataplaneError as error:
             raise OperatorError(error.message) from error
@@ -109,6 +114,11 @@ class Operations:
                 each | {"declared": declared(each["spec"]["name"]) is not None} for each in found
             ]
         }
+
+    def _bandwidth(self, args: JsonObject) -> JsonObject:
+        name = str(args.get("port", ""))
+        limits, held_up = set_limits(self._node, self._turn, name, args.get("bandwidth"))
+        return {"port": name, "bandwidth": bandwidth(limits), "held_up": held_up}
 
     def _attachment(self, port: JsonObject) -> JsonObject | None:
         attachment = self._node.wanted.by_port(port["spec"]["name"])

@@ -79,6 +79,7 @@ def container_port(attachment: Attachment, backend: Backend) -> PortSpec:
         mtu=attachment.mtu,
         queues=attachment.queues,
         queue_size=attachment.queue_size,
+        limits=attachment.limits,
         labels=_labels(attachment),
         vhost=None
         if kernel
@@ -119,6 +120,7 @@ def attachment_of(spec: PortSpec) -> Attachment | None:
         queue_size=spec.queue_size,
         spoof_check=spec.spoof_check,
         ip_masq=ip_masq,
+        limits=spec.limits,
         vhost_mode=vhost.mode,
         socket_path=vhost.path,
         uid=vhost.uid,

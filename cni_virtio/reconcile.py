@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dataplane.wire import NetworkSpec, PortSpec
+from dataplane.wire import Limits, NetworkSpec, PortSpec
 
 _UPLINKS_FIRST: Final = {"uplink": 0, "exception": 1, "host": 2, "container": 3}
 
@@ -42,6 +42,14 @@ class DelPort:
 
 
 @dataclass(frozen=True)
+class SetLimits:
+    """Set the limits of a port that is there and stays."""
+
+    name: str
+    limits: Limits
+
+
+@dataclass(frozen=True)
 class AddNetwork:
     """Add a network; its uplink, if any, is there by then."""
 
@@ -55,14 +63,14 @@ class DelNetwork:
     name: str
 
 
-Action = AddPort | DelPort | AddNetwork | DelNetwork
+Action = AddPort | DelPort | SetLimits | AddNetwork | DelNetwork
 
 
 def plan(desired: Desired, actual: Actual) -> list[Action]:
     """Return the actions, in an order in which each can be carried out, that lead to `desired`.
 
     What changed is made anew, and so is all that stands on it: the networks and the twin of a
-    changed uplink, the ports of a changed network.
+    changed uplink, the ports of a changed network. Limits change on the running port.
     """
     unfit_ports = {
         name for name, spec in actual.ports.items() if not same_port(desired.ports.get(name), spec)
@@ -91,11 +99,16 @@ def plan(desired: Desired, actual: Actual) -> list[Action]:
             if name in unfit_networks or name not in actual.networks
         ),
         *(AddPort(spec) for spec in add_ports if spec.role != "uplink"),
+        *(
+            SetLimits(name, desired.ports[name].limits)
+            for name, spec in sorted(actual.ports.items())
+            if name not in unfit_ports and desired.ports[name].limits != spec.limits
+        ),
     ]
 
 
 def same_port(wanted: PortSpec | None, found: PortSpec) -> bool:
-    """Tell whether a port is as wanted."""
+    """Tell whether a port is as wanted, but for its limits."""
     return wanted is not None and _essence(wanted) == _essence(found)
 
 
@@ -103,7 +116,7 @@ def _essence(spec: PortSpec) -> PortSpec:
     # Labels mean nothing to the dataplane: another agent's wording is no reason to cut traffic.
     # But a twin's says which of the host's taps it is, which nothing else does.
     kept = {"ifname": spec.labels.get("ifname", "")} if spec.role == "exception" else {}
-    return replace(spec, labels=kept)
+    return replace(spec, labels=kept, limits=Limits())
 
 
 def _in_order(specs: Iterable[PortSpec]) -> list[PortSpec]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
+from dataplane.wire import Limits, WireError
+
 SCHEMA_VERSION = 1
 _MAX_RECORD_BYTES = 4 << 20
 _MAX_NAME_BYTES = 200
@@ -65,6 +67,7 @@ class Attachment:
     queue_size: int = 256
     spoof_check: bool = True
     ip_masq: bool = False
+    limits: Limits = field(default_factory=Limits)
     vhost_mode: Literal["client", "server"] = "client"
     socket_path: str = ""
     uid: int = 0
@@ -85,8 +88,10 @@ class Attachment:
         return Key(self.container_id, self.ifname)
 
     def to_json(self) -> dict[str, Any]:
-        """The record as it is written."""
-        return {"schema": SCHEMA_VERSION} | {key: getattr(self, key) for key in _FIELDS}
+        """The record as it is written; limits only if there are any."""
+        values = {key: getattr(self, key) for key in _FIELDS if key != "limits"}
+        limits = {"limits": self.limits.to_json()} if self.limits else {}
+        return {"schema": SCHEMA_VERSION} | values | limits
 
     @classmethod
     def from_json(cls, data: Any) -> Attachment:
@@ -97,6 +102,7 @@ class Attachment:
         if version != SCHEMA_VERSION:
             raise ValueError(f"schema: {version!r} is not {SCHEMA_VERSION}, the one written here")
         values = {key: value for key, value in data.items() if key != "schema"}
+        values.setdefault("limits", {})
         for name, annotation in _FIELDS.items():
             if name not in values:
                 if name in _ADDED_LATER:
@@ -263,6 +269,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "tuple": (list,),
     "Mapping": (dict,),
     "Literal": (str,),
+    "Limits": (dict,),
 }
 
 
@@ -271,6 +278,8 @@ def _checked(name: str, annotation: str, value: Any) -> Any:
     fits = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == "bool")
     if not fits:
         raise ValueError(f"{name}: {value!r} is not a {kind}")
+    if kind == "Limits":
+        return _limits(name, value)
     if kind == "Literal" and f'"{value}"' not in annotation.replace("'", '"'):
         raise ValueError(f"{name}: {value!r} is none of {annotation}")
     if kind == "tuple":
@@ -278,3 +287,10 @@ def _checked(name: str, annotation: str, value: Any) -> Any:
             raise ValueError(f"{name}: {value!r} is not a list of strings")
         return tuple(value)
     return value
+
+
+def _limits(name: str, value: Any) -> Limits:
+    try:
+        return Limits.from_json(value, name)
+    except WireError as error:
+        raise ValueError(error.message) from None

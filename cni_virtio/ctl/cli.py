@@ -22,6 +22,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "cni_virtio.ctl.doctor.command:doctor",
         "What is wrong with this node, and what mends it.",
     ),
+    "bandwidth": (
+        "cni_virtio.ctl.bandwidth:bandwidth",
+        "A container's rate limits.",
+    ),
     "uplink": ("cni_virtio.ctl.uplink:uplink", "PCI network devices, to DPDK and back."),
     "lab": ("cni_virtio.ctl.lab.commands:lab", "Containers in network namespaces, to try it out."),
 }

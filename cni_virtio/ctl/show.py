@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from cni_virtio.ctl.agent_client import query
+from cni_virtio.ctl.limits import limits_lines
 from cni_virtio.ctl.tables import Column, print_table, short
 from cni_virtio.vhost_threads import is_vhost_net
 
@@ -167,6 +168,8 @@ def _print_details(items: list[_Json]) -> None:
         drops = {reason: n for reason, n in (counters.get("drops") or {}).items() if n}
         click.echo(f"\n{item['spec']['name']}  ({_owner(item)})")
         click.echo(f"  drops     {_compact(drops) or 'none'}")
+        for direction, text in limits_lines(item):
+            click.echo(f"  {direction:<9} {text}")
         if offloads := (item.get("state") or {}).get("offloads"):
             click.echo(f"  offloads  {_compact(offloads)}")
         for key, value in _device(item.get("state") or {}):
