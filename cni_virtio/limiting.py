@@ -14,7 +14,6 @@ from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, StateError
 from dataplane.client import DataplaneError, DataplaneUnavailable
 from dataplane.limits import MAX_BURST_BITS, MAX_RATE_BITS_S
-from dataplane.wire import Limits
 
 Turn = Callable[[str, str], AbstractContextManager[None]]
 """Holds off other calls: takes the name of the CNI network and the container's id."""
@@ -31,19 +30,39 @@ class LimitingError(Exception):
     """Limits that cannot be set; the text says why."""
 
 
-def set_limits(node: Node, turn: Turn, port: str, change: Any) -> tuple[Limits, str]:
-    """Change the limits of the attachment that a port belongs to, in the keys of CNI's conventions.
+def find(node: Node, text: str) -> Attachment:
+    """Find the one attachment that has the text in its port's name or its pod's.
 
-    Returns what is in force, and what keeps it from being so ("" if nothing does): it is recorded,
-    and will be in force once the dataplane is there. Raises LimitingError.
+    A port's whole name is always that port's. Raises LimitingError.
+    """
+    exact = node.wanted.by_port(text)
+    if exact is not None:
+        return exact
+    found = [each for each in node.wanted.all() if any(text in name for name in _names(each))]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise LimitingError(f"no container's port is called {text!r}: cni-virtioctl ports has them")
+    some = ", ".join(pod_port_name(*each.key) for each in found[:5])
+    raise LimitingError(f"{len(found)} ports are called {text!r}, among them {some}: name one")
+
+
+def set_limits(
+    node: Node, turn: Turn, attachment: Attachment, change: Any
+) -> tuple[Attachment, str]:
+    """Change the limits of an attachment, in the keys of CNI's conventions.
+
+    Returns it as it is recorded, and what keeps it from being in force ("" if nothing does): then
+    it will be once the dataplane is there. Raises LimitingError.
     """
     wanted = _checked(change)
-    attachment = _attachment(node, port)
     try:
         with turn(attachment.name, attachment.container_id):
-            attachment = _attachment(node, port)
-            limits = changed(attachment.limits, wanted)
-            return limits, _put_in_force(node, attachment, limits)
+            present = node.state.get(attachment.key)
+            if present is None:
+                raise LimitingError(f"{pod_port_name(*attachment.key)} has just gone")
+            fresh = replace(present, limits=changed(present.limits, wanted))
+            return fresh, _put_in_force(node, present, fresh)
     except (BandwidthError, StateError) as error:
         raise LimitingError(str(error)) from error
     except CniError as error:
@@ -61,18 +80,15 @@ def _checked(change: Any) -> dict[str, int]:
     return change
 
 
-def _attachment(node: Node, port: str) -> Attachment:
-    attachment = node.wanted.by_port(port)
-    if attachment is None:
-        raise LimitingError(f"{port!r} is no container's port; cni-virtioctl ports lists them")
-    return attachment
+def _names(attachment: Attachment) -> tuple[str, ...]:
+    pod = f"{attachment.labels.get('namespace', '')}/{attachment.labels.get('pod', '')}"
+    return pod_port_name(*attachment.key), f"{pod} {attachment.ifname}"
 
 
-def _put_in_force(node: Node, present: Attachment, limits: Limits) -> str:
-    attachment = replace(present, limits=limits)
-    _record(node, attachment)
+def _put_in_force(node: Node, present: Attachment, fresh: Attachment) -> str:
+    _record(node, fresh)
     try:
-        node.converger.settle(attachment.network, [pod_port_name(*attachment.key)])
+        node.converger.settle(fresh.network, [pod_port_name(*fresh.key)])
     except (DataplaneUnavailable, OSError) as error:
         return str(error)
     except DataplaneError as error:

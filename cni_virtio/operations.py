@@ -11,8 +11,9 @@ from typing import Any
 from cni_virtio import __version__, links
 from cni_virtio.attach import Node
 from cni_virtio.bandwidth import bandwidth
-from cni_virtio.limiting import LimitingError, Turn, set_limits
+from cni_virtio.limiting import LimitingError, Turn, find, set_limits
 from cni_virtio.netns import NetnsError
+from cni_virtio.ports import pod_port_name
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
 from cni_virtio.vhost_threads import attribute, is_vhost_net
@@ -116,9 +117,14 @@ class Operations:
         }
 
     def _bandwidth(self, args: JsonObject) -> JsonObject:
-        name = str(args.get("port", ""))
-        limits, held_up = set_limits(self._node, self._turn, name, args.get("bandwidth"))
-        return {"port": name, "bandwidth": bandwidth(limits), "held_up": held_up}
+        attachment, held_up = find(self._node, str(args.get("port", ""))), ""
+        if "bandwidth" in args:
+            attachment, held_up = set_limits(self._node, self._turn, attachment, args["bandwidth"])
+        return {
+            "port": pod_port_name(*attachment.key),
+            "bandwidth": bandwidth(attachment.limits),
+            "held_up": held_up,
+        }
 
     def _attachment(self, port: JsonObject) -> JsonObject | None:
         attachment = self._node.wanted.by_port(port["spec"]["name"])

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from cni_virtio.ctl.agent_client import AgentError, query
+from cni_virtio.ctl.agent_client import query
 from cni_virtio.ctl.limits import limits_lines
 from cni_virtio.ctl.show import owner
 
@@ -22,7 +22,7 @@ _AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt]?)(?:bits?|bps|bit/s
 _LIFTED: Final = {"ingressRate": 0, "egressRate": 0}
 
 
-def _bits(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+def _bits(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     if value is None:
         return None
     match = _AMOUNT.fullmatch(value)
@@ -44,7 +44,7 @@ def _option(flag: str, key: str, help_text: str) -> Callable[[_Command], _Comman
 @click.option("--off", is_flag=True, help="Lift both limits.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
-def bandwidth(socket: str, port: str, *, off: bool, as_json: bool, **given: int | None) -> None:
+def bandwidth(socket: str, /, port: str, *, off: bool, as_json: bool, **given: int | None) -> None:
     """Show or set the rate limits of a container's interface, while it runs.
 
     PORT may be part of a port's name, pod or container, if no other has it. Amounts are bits:
@@ -53,44 +53,27 @@ def bandwidth(socket: str, port: str, *, off: bool, as_json: bool, **given: int 
     change = {key: value for key, value in given.items() if value is not None}
     if off and change:
         raise click.UsageError("--off lifts both limits, and goes with no other")
-    item = _only(socket, port)
+    args: _Json = {"port": port}
     if off or change:
-        args = {"port": item["spec"]["name"], "bandwidth": _LIFTED if off else change}
-        if held_up := query(socket, "bandwidth", args)["held_up"]:
-            click.echo(f"recorded, and in force as soon as this is over: {held_up}", err=True)
-            return
-        item = _only(socket, item["spec"]["name"])
-    if as_json:
-        click.echo(json.dumps(_for_programs(item), indent=2))
+        args["bandwidth"] = _LIFTED if off else change
+    found = query(socket, "bandwidth", args)
+    if found["held_up"]:
+        click.echo(f"recorded, in force as soon as this is over: {found['held_up']}", err=True)
+        if as_json:
+            click.echo(json.dumps(found, indent=2))
         return
-    click.echo(f"{item['spec']['name']}  ({owner(item['spec']['name'], item['attachment'])})")
+    (item,) = query(socket, "ports", {"name": found["port"]})["ports"]
+    if as_json:
+        click.echo(json.dumps(found | {"counters": _counters(item)}, indent=2))
+        return
+    click.echo(f"{found['port']}  ({owner(found['port'], item.get('attachment'))})")
     for direction, text in limits_lines(item, always=True):
         click.echo(f"  {direction:<9} {text}")
 
 
-def _only(socket: str, name: str) -> _Json:
-    """Find the one container's port meant; raises AgentError."""
-    items = [each for each in query(socket, "ports")["ports"] if each.get("attachment")]
-    exact = [each for each in items if each["spec"]["name"] == name]
-    near = exact or [
-        each
-        for each in items
-        if name in each["spec"]["name"] or name in owner(each["spec"]["name"], each["attachment"])
-    ]
-    if len(near) == 1:
-        found: _Json = near[0]
-        return found
-    if not near:
-        raise AgentError(f"no container's port is called {name}: cni-virtioctl ports lists them")
-    names = ", ".join(str(each["spec"]["name"]) for each in near[:5])
-    raise AgentError(f"{len(near)} ports have {name} in their names, among them {names}: name one")
-
-
-def _for_programs(item: _Json) -> _Json:
+def _counters(item: _Json) -> dict[str, int]:
     counters = item.get("counters") or {}
     return {
-        "port": item["spec"]["name"],
-        "limits": item["spec"].get("limits") or {},
         "ingress_held_packets": counters.get("ingress_held_packets", 0),
         "ingress_dropped_packets": (counters.get("drops") or {}).get("ingress_limit", 0),
         "egress_pauses": counters.get("egress_pauses", 0),
