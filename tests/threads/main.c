@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Two workers forward while ports, networks and addresses come and go and queues move between them.
- * usage: engine-threads CORE CORE SECONDS
+ * Two workers forward while ports, networks and addresses come and go, rate limits change and
+ * queues move between them. usage: engine-threads CORE CORE SECONDS
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -18,6 +18,7 @@
 
 static unsigned int seed = 1;
 static int ports[SOURCES], uplink, network, n_moves;
+static uint64_t n_limited, n_held, n_pauses;
 static int32_t cores[SOURCES][QUEUES];
 
 static int must(int result, const char *what) {
@@ -93,6 +94,40 @@ static void count_moves(void) {
     }
 }
 
+/* Those whose packets must all arrive have no limit on what comes to them. */
+static void change_limits(void) {
+    static const uint64_t rates_bits_s[] = {8000, 10000000, 100000000, 10000000000};
+    int i = rand_r(&seed) % SOURCES, lowest = i < STABLE;
+    uint64_t in = rates_bits_s[lowest + rand_r(&seed) % (4 - lowest)];
+    uint64_t out = rates_bits_s[lowest + rand_r(&seed) % (4 - lowest)];
+    struct cv_limits limits = {in, in / 100, out, out / 100};
+
+    if (i >= LIMITED && i < STABLE)
+        limits.ingress_bits_s = 0;
+    if (rand_r(&seed) % 4 == 0)
+        limits = (struct cv_limits){0};
+    if (ports[i] >= 0)
+        must(cv_port_set_limits(ports[i], &limits), "limits");
+}
+
+/* Before its port goes; all that it sends and that waits for it has had the time to arrive. */
+static void count_limited(int i) {
+    struct cv_port_counters counters;
+
+    must(cv_port_counters(ports[i], &counters), "counters");
+    n_held += counters.ingress_held_packets;
+    n_pauses += counters.egress_pauses;
+    n_limited += i < LIMITED ? counters.drops[CV_DROP_INGRESS_LIMIT] : 0;
+}
+
+static void lift_limits(void) {
+    struct cv_limits none = {0};
+
+    for (int i = 0; i < STABLE; i++)
+        must(cv_port_set_limits(ports[i], &none), "limits");
+    usleep(100 * PAUSE_US);
+}
+
 static void step(int number) {
     int i = STABLE + rand_r(&seed) % (SOURCES - STABLE);
     struct cv_fdb_entry entries[256];
@@ -101,9 +136,11 @@ static void step(int number) {
     if (ports[i] < 0) {
         add_source(i);
     } else {
+        count_limited(i);
         must(cv_port_del(ports[i]), "port");
         ports[i] = -1;
     }
+    change_limits();
     must(cv_network_del(add_network(7)), "network");
     must(cv_fdb(network, entries, 256), "fdb");
     must(cv_port_counters(ports[0], &counters), "counters");
@@ -120,17 +157,20 @@ static void step(int number) {
 
 static int report(void) {
     struct cv_worker_stats stats;
-    uint64_t sent = 0, missing = 0, sleeps = 0;
+    uint64_t sent = 0, missing = 0, missing_limited = 0, sleeps = 0;
 
     for (int i = 0; i < FLOWS; i++) {
         sent += flows[i].sent;
-        missing += flows[i].sent - flows[i].arrived;
+        *(flow_destination(i) < LIMITED ? &missing_limited : &missing) +=
+            flows[i].sent - flows[i].arrived;
     }
     for (uint16_t w = 0; cv_worker(w, &stats) == 0; w++)
         sleeps += stats.sleeps;
-    printf("%lu packets, %lu missing, %lu out of step, %d moves, %lu sleeps\n", sent, missing,
-           n_faults, n_moves, sleeps);
-    return sent == 0 || missing > 0 || n_faults > 0 || n_moves == 0 || sleeps == 0;
+    printf("%lu packets, %lu missing, %lu held, %lu pauses, %lu of %lu over limits, "
+           "%lu overtaken, %d moves, %lu sleeps\n",
+           sent, missing, n_held, n_pauses, missing_limited, n_limited, n_faults, n_moves, sleeps);
+    return sent == 0 || missing > 0 || n_held == 0 || n_pauses == 0 ||
+           missing_limited > n_limited || n_faults > 0 || n_moves == 0 || sleeps == 0;
 }
 
 int main(int argc, char **argv) {
@@ -154,11 +194,14 @@ int main(int argc, char **argv) {
         step(number);
     atomic_store(&stop, true);
     pthread_join(toggler, NULL);
+    lift_limits();
     for (int i = STABLE; i < SOURCES; i++)
         if (ports[i] >= 0)
             must(cv_port_del(ports[i]), "port");
-    for (int i = 0; i < STABLE; i++)
+    for (int i = 0; i < STABLE; i++) {
+        count_limited(i);
         must(cv_port_del(ports[i]), "port");
+    }
     nic_send_all();
     failed = report();
     cv_stop();

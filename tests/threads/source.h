@@ -13,7 +13,8 @@
 #include <stdint.h>
 
 #define SOURCES 24
-#define STABLE 6 /* the first ones are never deleted: all that is sent to them must arrive */
+#define STABLE 6  /* the first ones are never deleted: all that is sent to them must arrive */
+#define LIMITED 3 /* but for these, the first of them: their limits may drop some */
 #define QUEUES 3
 
 /* A queue has a flow to a stable source, and if its own is stable too one to the uplink. */
@@ -22,14 +23,18 @@
 struct flow {
     uint64_t sent;
     uint64_t arrived;
+    uint64_t next; /* number after the last that arrived */
 };
 
 extern struct flow flows[FLOWS];
 
+/* The source that a flow goes to, or SOURCES: the uplink. */
+uint16_t flow_destination(uint16_t flow);
+
 /* Packets that a source's queue makes a call, 0 to 32. */
 extern _Atomic uint16_t rates[SOURCES];
 
-/* Packets that came out of step. */
+/* Packets that were overtaken. */
 extern _Atomic uint64_t n_faults;
 
 /* Makes the sources' eventfds. */
