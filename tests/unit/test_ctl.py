@@ -19,7 +19,7 @@ from cni_virtio.ctl.tables import short
 
 Answer = Callable[[dict[str, Any]], bytes]
 
-PORT = {
+PORT: dict[str, Any] = {
     "spec": {
         "name": "pod:abc/eth0",
         "kind": "tap",
@@ -126,6 +126,69 @@ def test_ports_verbose_names_drops(agent: Callable[[Answer], str]) -> None:
     output = run(agent(usual), "ports", "-v").output
     assert "spoof_mac 3" in output
     assert "spoof_arp" not in output
+
+
+LIMITED = PORT | {
+    "spec": PORT["spec"] | {"limits": {"ingress_bits_s": 2_500_000, "ingress_burst_bits": 262_144}},
+    "counters": PORT["counters"]
+    | {"ingress_held_packets": 7, "egress_pauses": 3, "drops": {"ingress_limit": 2}},
+}
+
+
+def test_ports_verbose_shows_limits_and_what_they_did(agent: Callable[[Answer], str]) -> None:
+    place = agent(lambda _: framed(0, json.dumps({"ports": [LIMITED]}).encode()))
+    output = run(place, "ports", "-v").output
+    assert "ingress   2.5 Mbit/s, burst 262.144 kbit; 7 packets held, 2 dropped" in output
+    assert "egress    " not in output
+
+
+class Limiting:
+    """An agent that takes note of what it is asked for, and may be held up."""
+
+    def __init__(self, held_up: str = "") -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._held_up = held_up
+
+    def answer(self, request: dict[str, Any]) -> bytes:
+        if request["op"] == "ports":
+            return framed(0, json.dumps({"ports": [LIMITED]}).encode())
+        self.asked.append(request["args"])
+        found = {"port": "pod:abc/eth0", "bandwidth": {}, "held_up": self._held_up}
+        return framed(0, json.dumps(found).encode())
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ((), None),
+        (("--ingress", "100M"), {"ingressRate": 100_000_000}),
+        (("--egress", "2.5Gbit/s", "--egress-burst", "64k"),
+         {"egressRate": 2_500_000_000, "egressBurst": 64_000}),
+        (("--ingress", "0"), {"ingressRate": 0}),
+        (("--off",), {"ingressRate": 0, "egressRate": 0}),
+    ],
+)  # fmt: skip
+def test_bandwidth_asks_the_agent(
+    agent: Callable[[Answer], str], words: tuple[str, ...], change: dict[str, int] | None
+) -> None:
+    limiting = Limiting()
+    result = run(agent(limiting.answer), "bandwidth", "web", *words)
+    assert result.exit_code == 0
+    assert limiting.asked == [{"port": "web"} | ({"bandwidth": change} if change else {})]
+    assert "no limit; 3 pauses" in result.output
+
+
+def test_bandwidth_that_is_held_up(agent: Callable[[Answer], str]) -> None:
+    result = run(agent(Limiting("it is down").answer), "bandwidth", "web", "--off")
+    assert result.exit_code == 0
+    assert "in force as soon as this is over: it is down" in result.output
+
+
+@pytest.mark.parametrize(
+    "words", [("--ingress", "1Mi"), ("--ingress", "-1"), ("--off", "--egress", "1M")]
+)
+def test_bandwidth_refuses(agent: Callable[[Answer], str], words: tuple[str, ...]) -> None:
+    assert run(agent(Limiting().answer), "bandwidth", "web", *words).exit_code == 2
 
 
 @pytest.mark.parametrize(("name", "count"), [("web", 1), ("abc/eth0", 1), ("nobody", 0)])

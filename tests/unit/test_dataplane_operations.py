@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from dataplane.client import DataplaneClient, DataplaneError
+from dataplane.limits import Limits
 from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, VhostSpec
 from tests.unit import dataplane_process
 from tests.unit.dataplane_process import (
@@ -126,6 +127,29 @@ def test_port_life(control: DataplaneClient, socket_dir: Path) -> None:
     with pytest.raises(DataplaneError, match="no port pod:c1/eth0") as absent:
         control.port_del("pod:c1/eth0")
     assert absent.value.code == "not_found"
+
+
+@needs_engine
+def test_limits_are_set_on_a_running_port(control: DataplaneClient, socket_dir: Path) -> None:
+    spec = replace(vhost_port(socket_dir), limits=Limits(10**8, 10**6))
+    control.port_add(spec)
+    for limits in (Limits(0, 0, 10**9, 10**7), Limits(), Limits(1000, 8)):
+        control.port_set(spec.name, limits)
+        (port,) = control.ports(spec.name)["ports"]
+        assert PortSpec.from_json(port["spec"]) == replace(spec, limits=limits)
+        assert port["counters"]["ingress_held_packets"] == port["counters"]["egress_pauses"] == 0
+    with pytest.raises(DataplaneError, match="no port pod:c2/eth0") as absent:
+        control.port_set("pod:c2/eth0", Limits())
+    assert (absent.value.code, absent.value.field) == ("not_found", "name")
+
+
+@needs_engine
+def test_only_containers_ports_have_limits(control: DataplaneClient) -> None:
+    control.port_add(PortSpec("uplink:n", "ethdev", "uplink", ethdev=EthdevSpec("net_null0")))
+    with pytest.raises(DataplaneError, match="has the role uplink") as refused:
+        control.port_set("uplink:n", Limits(1000, 8))
+    assert (refused.value.code, refused.value.field) == ("invalid", "limits")
+    control.port_del("uplink:n")
 
 
 @needs_engine

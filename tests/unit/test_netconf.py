@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cni_virtio import netconf
 from cni_virtio.netconf import NetConf, VhostUser, parse, reply_version
 from cni_virtio.spec import CniError, Code
+from dataplane.limits import Limits
 
 MINIMAL = {"cniVersion": "1.1.0", "name": "pods", "type": "cni-virtio"}
 FROM_THE_CONTRACT = {
@@ -85,6 +86,47 @@ def test_vhost_user() -> None:
     got = conf(interface="vhost-user", vhostUser={"mode": "server", "uid": 1000, "gid": 27})
     assert got.interface == "vhost-user"
     assert got.vhost_user == VhostUser("server", 1000, 27)
+
+
+def limited(**bandwidth: object) -> dict[str, Any]:
+    return {"runtimeConfig": {"bandwidth": bandwidth}}
+
+
+NOT_GIVEN_BY_KUBELET, NOT_GIVEN_BY_CONTAINERD = 2**31 - 1, 2**32 - 1
+
+
+@pytest.mark.parametrize(
+    ("bandwidth", "limits"),
+    [
+        ({}, Limits()),
+        ({"ingressRate": 0, "ingressBurst": 0, "egressRate": 0, "egressBurst": 0}, Limits()),
+        ({"ingressRate": 0, "ingressBurst": NOT_GIVEN_BY_CONTAINERD}, Limits()),
+        ({"ingressRate": 10**8, "ingressBurst": 10**7}, Limits(10**8, 10**7)),
+        ({"egressRate": 10**8, "egressBurst": 10**7}, Limits(0, 0, 10**8, 10**7)),
+        ({"ingressRate": 10**8}, Limits(10**8, 2 * 10**6)),
+        ({"ingressRate": 10**8, "ingressBurst": NOT_GIVEN_BY_KUBELET}, Limits(10**8, 2 * 10**6)),
+        ({"ingressRate": 10**8, "ingressBurst": NOT_GIVEN_BY_CONTAINERD}, Limits(10**8, 2 * 10**6)),
+        ({"ingressRate": 10**6}, Limits(10**6, 32 * 1024 * 8)),
+        # Too little to be held: the example of the conventions is one of them.
+        ({"ingressRate": 2048, "ingressBurst": 1600}, Limits(2048, 4096 * 8)),
+        ({"ingressRate": 10**9, "ingressBurst": 1600}, Limits(10**9, 4 * 10**6)),
+        ({"ingressRate": 1e8}, Limits(10**8, 2 * 10**6)),
+        ({"ingressRate": 10**15}, Limits(10**15, 8 * (2**32 - 1))),
+    ],
+)
+def test_bandwidth(bandwidth: dict[str, Any], limits: Limits) -> None:
+    assert conf(**limited(**bandwidth)).limits == limits
+    assert conf(bandwidth=bandwidth).limits == limits
+
+
+def test_what_the_runtime_passes_comes_before_the_netconfs_bandwidth() -> None:
+    assert not conf(bandwidth={"ingressRate": 10**6}, **limited()).limits
+
+
+def test_an_unknown_key_of_bandwidth_is_error_2() -> None:
+    error = refusal(json.dumps({**MINIMAL, **limited(rate=1)}).encode())
+    assert error.code == 2
+    assert error.msg.startswith("runtimeConfig.bandwidth.rate: unknown key with value 1")
 
 
 @pytest.mark.parametrize("ipam", [{}, None])
@@ -222,6 +264,14 @@ def test_an_unknown_key_is_error_2(keys: dict[str, Any], message: str) -> None:
         ({"args": {"cni": {"ips": ["x"]}}}, 'args.cni.ips[0]: "x" is not an IP address'),
         ({"cni.dev/valid-attachments": [{"ifname": "e"}]}, "valid-attachments[0].containerID"),
         ({"prevResult": 3}, "prevResult: 3 is not an object or null"),
+        (limited(ingressRate=-1), "ingressRate: -1 is less than the minimum of 0"),
+        (limited(ingressRate="1M"), 'runtimeConfig.bandwidth.ingressRate: "1M" is not an integer'),
+        (limited(egressRate=10**15 + 1), "egressRate: 1000000000000001 is more than the maximum"),
+        (limited(egressRate=999), "egressRate: 999 is neither 0 (no limit) nor at least 1000"),
+        (limited(ingressBurst=8000), "bandwidth.ingressBurst: 8000 without ingressRate"),
+        (limited(egressRate=10**6, egressBurst=2**36), "egressBurst: 68719476736 is more than"),
+        ({"runtimeConfig": {"bandwidth": 1}}, "runtimeConfig.bandwidth: 1 is not an object"),
+        ({"bandwidth": {"egressRate": 7}}, "bandwidth.egressRate: 7 is neither 0"),
     ],
 )
 def test_a_bad_value_is_error_7(keys: dict[str, Any], message: str) -> None:

@@ -14,6 +14,7 @@ from cni_virtio.config import AgentConfig, load
 from cni_virtio.reconcile import Actual, AddPort, DelPort, Desired, plan
 from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
+from dataplane.limits import Limits
 from dataplane.wire import NetworkSpec, PortSpec
 
 TAP = Backend("tap")
@@ -56,6 +57,7 @@ VHOST = attachment(
     uid=7,
     gid=8,
     spoof_check=False,
+    limits=Limits(10**8, 10**7, 10**9, 10**8),
 )
 
 

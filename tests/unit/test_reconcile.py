@@ -16,9 +16,10 @@ from cni_virtio.reconcile import (
     DelNetwork,
     DelPort,
     Desired,
+    SetLimits,
     plan,
 )
-from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec
+from dataplane.wire import EthdevSpec, Limits, NetworkSpec, PortSpec
 
 MAC = "02:00:00:00:00:01"
 WIRE = PortSpec(
@@ -82,6 +83,22 @@ def test_labels_alone_are_no_reason_to_cut_traffic() -> None:
     assert plan(labelled, actual_of(ALL)) == []
 
 
+SLOW = Limits(egress_bits_s=10**6, egress_burst_bits=10**5)
+
+
+@pytest.mark.parametrize(("now", "wanted"), [(Limits(), SLOW), (SLOW, Limits())])
+def test_limits_alone_change_on_the_running_port(now: Limits, wanted: Limits) -> None:
+    desired = Desired(ALL.networks, {**ALL.ports, POD.name: replace(POD, limits=wanted)})
+    actual = Actual(ALL.networks, {**ALL.ports, POD.name: replace(POD, limits=now)})
+    assert plan(desired, actual) == [SetLimits(POD.name, wanted)]
+
+
+def test_a_port_made_anew_has_its_limits_from_the_start() -> None:
+    other = replace(POD, mtu=1400, limits=SLOW)
+    desired = Desired(ALL.networks, {**ALL.ports, POD.name: other})
+    assert plan(desired, actual_of(ALL)) == [DelPort(POD.name), AddPort(other)]
+
+
 @pytest.mark.parametrize(
     ("desired", "untouched"),
     [
@@ -136,7 +153,7 @@ STATES = st.builds(
     lambda wire, vlan, chosen: (wire, replace(PODS, vlan=vlan), chosen),
     MAYBE_WIRE,
     st.sampled_from([7, 8]),
-    st.sets(st.sampled_from(["pods", "local", "a", "b", "host"])),
+    st.sets(st.sampled_from(["pods", "local", "a", "b", "host", "slow"])),
 )
 
 
@@ -147,7 +164,7 @@ def state_of(drawn: tuple[PortSpec, NetworkSpec, set[str]]) -> tuple[dict, dict]
     found_networks = networks(*[pods] * has_pods, *[LOCAL] * has_local)
     found_ports = ports(
         wire,
-        *[POD] * ("a" in chosen),
+        *[replace(POD, limits=SLOW if "slow" in chosen else Limits())] * ("a" in chosen),
         *[HOST] * ("host" in chosen),
         *[ELSEWHERE] * ("b" in chosen),
     )
@@ -178,6 +195,9 @@ def apply(actions: list[Action], actual: Actual) -> Actual:
                 assert port.name not in has_ports
                 assert port.network is None or port.network in has_networks
                 has_ports[port.name] = port
+            case SetLimits(name, limits):
+                assert has_ports[name].limits != limits
+                has_ports[name] = replace(has_ports[name], limits=limits)
             case DelPort(name):
                 assert not [each for each in has_networks.values() if each.uplink == name]
                 del has_ports[name]

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_virtio.state import Attachment, Key, StateDir, StateError, file_name
+from dataplane.wire import Limits
 
 PLAIN = Attachment("pods", "pods", "c1", "eth0", created_s=100.0)
 FULL = Attachment(
@@ -35,6 +36,7 @@ FULL = Attachment(
     queue_size=1024,
     spoof_check=False,
     ip_masq=True,
+    limits=Limits(100_000_000, 2_000_000),
     vhost_mode="server",
     socket_path="/run/cni-virtio/vhost/c2/net1.sock",
     uid=1000,
@@ -70,6 +72,12 @@ def test_what_is_saved_is_there_after_a_restart(state: StateDir, tmp_path: Path)
     attachments, quarantined = StateDir(tmp_path / "state").load_all()
     assert attachments == [FULL, PLAIN]
     assert quarantined == []
+
+
+def test_a_record_from_before_there_were_limits_is_read(state: StateDir, tmp_path: Path) -> None:
+    state.save(PLAIN)
+    assert "limits" not in json.loads(records(tmp_path)[0].read_text())
+    assert StateDir(tmp_path / "state").load_all() == ([PLAIN], [])
 
 
 def test_look_up(state: StateDir) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane import fields, specs, wire
+from dataplane.limits import MAX_BURST_BITS, MAX_RATE_BITS_S, MIN_RATE_BITS_S, Limits
 from dataplane.wire import (
     Code,
     Decoder,
@@ -57,6 +58,8 @@ def ethdev(**changes: Any) -> dict[str, Any]:
     )
 
 
+SLOW = Limits(egress_bits_s=10**6, egress_burst_bits=10**5)
+
 GOOD_PORTS: list[tuple[dict[str, Any], str, object]] = [
     (tap(), "mtu", 1500),
     (tap(), "queues", 1),
@@ -82,6 +85,9 @@ GOOD_PORTS: list[tuple[dict[str, Any], str, object]] = [
     (ethdev(), "ethdev", EthdevSpec("net_af_xdp0,iface=w0")),
     (ethdev(offloads={"tso": True}), "ethdev", EthdevSpec("net_af_xdp0,iface=w0", {"tso": True})),
     (ethdev() | {"queues": 256}, "queues", 256),
+    (tap(), "limits", Limits()),
+    (tap(limits={"ingress_bits_s": 1000, "ingress_burst_bits": 1}), "limits", Limits(1000, 1)),
+    (vhost() | {"limits": SLOW.to_json()}, "limits", SLOW),
 ]
 
 
@@ -179,6 +185,14 @@ BAD_PORTS: list[tuple[object, str, str]] = [
     (ethdev(offloads={"gro": True}), "port.ethdev.offloads", "'gro'"),
     (ethdev(offloads={"tso": 1}), "port.ethdev.offloads.tso", "true or false"),
     (ethdev(speed=1), "port.ethdev.speed", "unknown key"),
+    (tap(limits=None), "port.limits", "object"),
+    (tap(limits={"speed": 1}), "port.limits.speed", "unknown key"),
+    (tap(limits={"ingress_bits_s": -1}), "port.limits.ingress_bits_s", "-1"),
+    (tap(limits={"egress_bits_s": 999}), "port.limits.egress_bits_s", "at least 1000"),
+    (tap(limits={"egress_bits_s": 10**15 + 1}), "port.limits.egress_bits_s", str(10**15)),
+    (tap(limits={"egress_bits_s": 1000}), "port.limits.egress_burst_bits", "above 0"),
+    (tap(limits={"ingress_burst_bits": 9}), "port.limits.ingress_burst_bits", "without a rate"),
+    (tap(role="host", limits=SLOW.to_json()), "port.limits", "role host"),
 ]
 
 
@@ -272,6 +286,12 @@ ethdevs = st.builds(
 )
 
 
+directions = st.just((0, 0)) | st.tuples(
+    st.integers(MIN_RATE_BITS_S, MAX_RATE_BITS_S), st.integers(1, MAX_BURST_BITS)
+)
+limits = st.builds(lambda into, out: Limits(*into, *out), directions, directions)
+
+
 @st.composite
 def port_specs(draw: st.DrawFn) -> PortSpec:
     kind: specs.Kind = draw(st.sampled_from(get_args(specs.Kind)))
@@ -291,6 +311,7 @@ def port_specs(draw: st.DrawFn) -> PortSpec:
         labels=draw(st.dictionaries(good_names, st.text(max_size=30), max_size=4)),
         vhost=draw(vhosts) if kind == "vhost" else None,
         ethdev=draw(ethdevs) if kind == "ethdev" else None,
+        limits=draw(limits) if role == "container" else Limits(),
     )
 
 
