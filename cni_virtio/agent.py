@@ -65,9 +65,7 @@ class Agent:
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()
         turns = Turns()
-        operations = Operations(
-            self._node, self._supervisor, self._client, self._messages, turns.of_container
-        )
+        operations = Operations(self._node, self._supervisor, self._client, self._messages, turns)
         requests = Requests(Verbs(self._node, turns), operations)
         self._stopping = threading.Event()
         follower = LinkFollower(config.uplinks, converger.known_port)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -12,11 +10,9 @@ from cni_virtio.bandwidth import BandwidthError, changed
 from cni_virtio.ports import pod_port_name
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, StateError
+from cni_virtio.turns import Turns
 from dataplane.client import DataplaneError, DataplaneUnavailable
 from dataplane.limits import MAX_BURST_BITS, MAX_RATE_BITS_S
-
-Turn = Callable[[str, str], AbstractContextManager[None]]
-"""Holds off other calls: takes the name of the CNI network and the container's id."""
 
 _MOST: Final = {
     "ingressRate": MAX_RATE_BITS_S,
@@ -48,7 +44,7 @@ def find(node: Node, text: str) -> Attachment:
 
 
 def set_limits(
-    node: Node, turn: Turn, attachment: Attachment, change: Any
+    node: Node, turns: Turns, attachment: Attachment, change: Any
 ) -> tuple[Attachment, str]:
     """Change the limits of an attachment, in the keys of CNI's conventions.
 
@@ -57,7 +53,7 @@ def set_limits(
     """
     wanted = _checked(change)
     try:
-        with turn(attachment.name, attachment.container_id):
+        with turns.of_container(attachment.name, attachment.container_id):
             present = node.state.get(attachment.key)
             if present is None:
                 raise LimitingError(f"{pod_port_name(*attachment.key)} has just gone")

@@ -11,11 +11,12 @@ from typing import Any
 from cni_virtio import __version__, links
 from cni_virtio.attach import Node
 from cni_virtio.bandwidth import bandwidth
-from cni_virtio.limiting import LimitingError, Turn, find, set_limits
+from cni_virtio.limiting import LimitingError, find, set_limits
 from cni_virtio.netns import NetnsError
 from cni_virtio.ports import pod_port_name
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
+from cni_virtio.turns import Turns
 from cni_virtio.vhost_threads import attribute, is_vhost_net
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import JsonObject
@@ -34,13 +35,13 @@ class Operations:
         supervisor: Supervisor,
         client: DataplaneClient,
         messages: Callable[[], list[str]],
-        turn: Turn,
+        turns: Turns,
     ) -> None:
         self._node = node
         self._supervisor = supervisor
         self._client = client
         self._messages = messages
-        self._turn = turn
+        self._turns = turns
         self._started_s = time.monotonic()
         self._operations: dict[str, Callable[[JsonObject], JsonObject]] = {
             "status": self._status,
@@ -119,7 +120,7 @@ class Operations:
     def _bandwidth(self, args: JsonObject) -> JsonObject:
         attachment, held_up = find(self._node, str(args.get("port", ""))), ""
         if "bandwidth" in args:
-            attachment, held_up = set_limits(self._node, self._turn, attachment, args["bandwidth"])
+            attachment, held_up = set_limits(self._node, self._turns, attachment, args["bandwidth"])
         return {
             "port": pod_port_name(*attachment.key),
             "bandwidth": bandwidth(attachment.limits),
