@@ -17,13 +17,11 @@ from tests.smoke.agent import Node, containers, node
 from tests.smoke.netns import Netns
 from tests.smoke.ports import Application, wait_until
 from tests.smoke.testpmd import running_testpmd
-from tests.smoke.traffic import iperf3
+from tests.smoke.traffic import iperf3, wire_bits
 
 RATE = 100_000_000
 OTHER_PORT = "5209"
 TOLERANCE = 0.05
-WIRE_BYTES, PAYLOAD_BYTES = 1514, 1448
-"""Of a full segment of TCP, with timestamps: a limit counts the former, iperf3 the latter."""
 BOTH = {"bandwidth": {"ingressRate": RATE, "egressRate": RATE}}
 
 
@@ -50,12 +48,6 @@ def address(space: Netns) -> str:
 def wire_rate(source: Netns, sink: Netns, *options: str, seconds: int = 4) -> float:
     """Send by TCP and give the bits per second that arrived, headers included."""
     return wire_bits(iperf3(source, sink, address(sink), "--time", str(seconds), *options))
-
-
-def wire_bits(summary: dict[str, Any]) -> float:
-    """Give the bits per second of full frames that iperf3's payload came in."""
-    received: float = summary["sum_received"]["bits_per_second"]
-    return received * WIRE_BYTES / PAYLOAD_BYTES
 
 
 def control(here: Node, *words: str) -> str:

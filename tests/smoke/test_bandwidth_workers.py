@@ -13,9 +13,9 @@ from tests.smoke.frames import IPV4, UDP, ethernet, ipv4, udp
 from tests.smoke.netns import Netns
 from tests.smoke.numbered import numbered
 from tests.smoke.ports import Container, counting, wait_until
-from tests.smoke.test_bandwidth import RATE, TOLERANCE, wire_bits
+from tests.smoke.test_bandwidth import RATE, TOLERANCE
 from tests.smoke.topology import Lab, buffers_in_use, dataplane_in_host, lab_on
-from tests.smoke.traffic import iperf3, ping
+from tests.smoke.traffic import iperf3, ping, wire_bits
 from tests.unit.dataplane_process import CORES
 
 if TYPE_CHECKING:

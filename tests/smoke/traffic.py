@@ -35,6 +35,9 @@ class Place(Protocol):
         """Run a command in the background until the end of the block."""
 
 
+WIRE_BYTES, PAYLOAD_BYTES = 1514, 1448
+"""Of a full segment of TCP with timestamps, at an MTU of 1500."""
+
 DATA = os.urandom(4 << 20)
 DATA_HASH = hashlib.sha256(DATA).hexdigest()
 
@@ -66,6 +69,12 @@ def iperf3(source: Place, sink: Place, address: str, *options: str) -> dict[str,
 def received_bytes(summary: dict[str, Any]) -> int:
     received: int = summary["sum_received"]["bytes"]
     return received
+
+
+def wire_bits(summary: dict[str, Any]) -> float:
+    """Give the bits per second of the full frames that a TCP flow's payload came in."""
+    received: float = summary["sum_received"]["bits_per_second"]
+    return received * WIRE_BYTES / PAYLOAD_BYTES
 
 
 def send_data(source: Netns, sink: Netns, address: str) -> str:
