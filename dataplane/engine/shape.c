@@ -54,8 +54,9 @@ int cv_shape_set(struct port *port, uint64_t rate_bits_s, uint64_t burst_bits) {
         shaper = rte_zmalloc("shaper", sizeof(*shaper), RTE_CACHE_LINE_SIZE);
     if (shaper == NULL)
         return cv_fail(ENOMEM, "%s: out of memory for a rate limit; raise memory", port->name);
-    atomic_store_explicit(&shaper->max_bytes, RTE_MAX(bytes, (uint64_t)BYTES_MIN),
-                          memory_order_relaxed);
+    if (rate_bits_s > 0)
+        atomic_store_explicit(&shaper->max_bytes, RTE_MAX(bytes, (uint64_t)BYTES_MIN),
+                              memory_order_relaxed);
     cv_limit_set(&port->ingress, rate_bits_s, burst_bits);
     atomic_store_explicit(&port->shaper, shaper, memory_order_release);
     return 0;
@@ -108,6 +109,29 @@ void cv_shape_free(struct port *port) {
     rte_free(shaper);
 }
 
+static bool is_overfull(struct shaper *shaper) {
+    uint64_t max_bytes = atomic_load_explicit(&shaper->max_bytes, memory_order_relaxed);
+    bool is_overfull;
+
+    rte_spinlock_lock(&shaper->lock);
+    is_overfull = shaper->bytes > max_bytes && shaper->n > 1;
+    rte_spinlock_unlock(&shaper->lock);
+    return is_overfull;
+}
+
+/* A lower rate lets less wait: the oldest go, as their delay would only grow. */
+static void cut(struct port *port, struct shaper *shaper, struct lane *lane) {
+    struct rte_mbuf *packets[CV_BURST];
+    uint64_t bytes;
+
+    while (is_overfull(shaper)) {
+        uint16_t n = take_out(shaper, &port->ingress, 1, packets, &bytes);
+
+        lane->drops[CV_DROP_INGRESS_LIMIT] += n;
+        rte_pktmbuf_free_bulk(packets, n);
+    }
+}
+
 /* Each run of packets for one queue in one go. */
 static void send(struct worker *worker, struct port *port, struct rte_mbuf **packets, uint16_t n) {
     struct lane *lane = port->lanes[worker->index];
@@ -128,6 +152,7 @@ static uint32_t send_waiting(struct worker *worker, struct port *port, struct sh
     uint32_t sum = 0;
     uint64_t bytes;
 
+    cut(port, shaper, port->lanes[worker->index]);
     while (!is_empty(shaper)) {
         /* To a port out of service it goes at once, to be dropped there. */
         bool is_ready = atomic_load_explicit(&port->n_tx, memory_order_relaxed) > 0;

@@ -181,8 +181,8 @@ static uint16_t allowance(struct worker *worker, struct poll *poll) {
     if (now >= resume_at) {
         credit = cv_limit_credit(limit, now);
         if (credit > 0)
-            return RTE_MIN(credit / (cv_limit_cost(limit, LARGEST_FRAME_BYTES) + 1) + 1,
-                           (uint64_t)CV_BURST);
+            return 1 + RTE_MIN(credit / (cv_limit_cost(limit, LARGEST_FRAME_BYTES) + 1),
+                               CV_BURST - 1ul);
         resume_at = cv_limit_pause(limit, now);
         poll->port->rx[poll->queue].pauses++;
     }
@@ -260,6 +260,8 @@ static uint32_t one_round(struct worker *worker, bool *is_busy) {
     worker->n_paused = 0;
     if (unlikely(worker->holding != NULL))
         resumed = cv_shape_resume(worker);
+    if (unlikely(resumed > 0))
+        worker->charged_until = rte_rdtsc(); /* no queue is to be charged for them */
     n = round_of_polls(worker);
     *is_busy = n + resumed > 0;
     if (worker->stats.rounds % ROUNDS_PER_COLLECT == 0)

@@ -112,6 +112,16 @@ def test_nothing_is_overtaken_when_limits_change_and_queues_move(lab: Lab) -> No
     assert rise["drops"] == {}
 
 
+def test_less_waits_at_a_lower_rate(lab: Lab) -> None:
+    network = lab.network()
+    source, sink = (lab.container(network, number) for number in (1, 2))
+    lab.control.port_set(sink.name, LIMITS)
+    with _datagrams(source.netns, sink):
+        wait_until(lambda: buffers_in_use(lab.control) > 300, "50 ms at the rate wait")
+        lab.control.port_set(sink.name, limited(1_000_000, 33_000))
+        wait_until(lambda: buffers_in_use(lab.control) < 120, "128 KiB wait", timeout_s=1)
+
+
 def test_what_waits_for_a_port_goes_with_it(lab: Lab) -> None:
     network = lab.network()
     source, sink = (lab.container(network, number) for number in (1, 2))
