@@ -79,15 +79,33 @@ def gone(attachments: Iterable[Attachment], own_pids: Collection[int]) -> list[A
 def _holders(process: Path, is_own: bool, mounts_seen: set[int]) -> Iterator[tuple[int, Path]]:
     """Give the inodes of all that may be a namespace and that a process keeps, each with a path."""
     with contextlib.suppress(OSError):  # it may end at any time
-        for task in (process / "task").iterdir():
-            link = task / "ns" / "net"
-            yield _inode_in(os.fspath(link.readlink())), link
+        renews = _renews_leases(process)
+        if not renews:
+            yield from _threads(process)
         mount_namespace = (process / "ns" / "mnt").stat().st_ino
         if mount_namespace not in mounts_seen:
             mounts_seen.add(mount_namespace)
             yield from _mounted(process)
-        if not is_own:
+        if not (is_own or renews):
             yield from _open_files(process)
+
+
+def _renews_leases(process: Path) -> bool:
+    """Tell whether it is the host's daemon of the dhcp IPAM plugin.
+
+    A thread of it stays in the namespace of each of its clients until the client's DEL.
+    """
+    program, _, words = (process / "cmdline").read_bytes().partition(b"\0")
+    if not (program.endswith(b"/dhcp") and words.startswith(b"daemon\0")):
+        return False
+    return _inode_in(os.fspath((process / "ns" / "net").readlink())) == netns.own_identity()
+
+
+def _threads(process: Path) -> Iterator[tuple[int, Path]]:
+    """Read what namespace each thread is in."""
+    for task in (process / "task").iterdir():
+        link = task / "ns" / "net"
+        yield _inode_in(os.fspath(link.readlink())), link
 
 
 def _mounted(process: Path) -> Iterator[tuple[int, Path]]:

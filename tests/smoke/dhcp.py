@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,17 +71,10 @@ def dhcp_server(
 
 
 @contextmanager
-def dhcp_daemon(directory: Path) -> Iterator[Path]:
+def dhcp_daemon(host: Netns, directory: Path) -> Iterator[Path]:
     """Run the daemon that renews the leases; give its socket."""
     path = directory / "dhcp.sock"
-    with (directory / "dhcp.log").open("w") as log:
-        process = subprocess.Popen(
-            [f"{PLUGINS}/dhcp", "daemon", "-socketpath", str(path)], stderr=log, stdout=log
-        )
-    try:
+    with host.running(f"{PLUGINS}/dhcp", "daemon", "-socketpath", str(path)):
         wait_until(path.exists, "the dhcp plugin's daemon")
         yield path
-    finally:
-        process.kill()
-        process.wait()
-        path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

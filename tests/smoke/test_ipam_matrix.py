@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,7 +72,7 @@ def server(shared: Node, outside: Netns) -> Iterator[DhcpServer]:
 @pytest.fixture
 def dhcp(shared: Node) -> Iterator[dict[str, Any]]:
     """The ipam section."""
-    with dhcp_daemon(shared.directory) as path:
+    with dhcp_daemon(shared.host, shared.directory) as path:
         yield {"type": "dhcp", "daemonSocketPath": str(path)}
 
 
@@ -209,3 +211,22 @@ def test_gc_gives_back_leases_of_dhcp(
     with outside.packet_socket() as wire:
         assert here.call("GC", ipam=dhcp, **valid()).status == 0
         assert released(wire) == [server.address]
+
+
+def test_a_lease_does_not_keep_a_sandbox_that_is_gone(
+    here: Node, server: DhcpServer, dhcp: dict[str, Any]
+) -> None:
+    with containers(1) as (space,):
+        here.add("a", space, ipam=dhcp)
+        inode = space.path.stat().st_ino
+    assert inode in namespaces_in_use()  # the daemon's thread is in there
+    wait_until(lambda: "pod:a/eth0" not in here.ports(), "its removal", 30)
+    wait_until(lambda: inode not in namespaces_in_use(), "the daemon to let go", 10)
+
+
+def namespaces_in_use() -> set[int]:
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/task/[0-9]*/ns/net"):
+        with suppress(OSError):
+            found.add(link.stat().st_ino)
+    return found
