@@ -20,6 +20,7 @@ from cni_virtio.gateway import Gateways
 from cni_virtio.hugepages import Hugepages
 from cni_virtio.link_follow import LinkFollower
 from cni_virtio.listener import Handlers, Listener, ListenError
+from cni_virtio.mac_watch import MacWatch
 from cni_virtio.masquerade import Masquerade
 from cni_virtio.operations import Operations
 from cni_virtio.recovery import Recovery
@@ -70,12 +71,14 @@ class Agent:
         self._stopping = threading.Event()
         follower = LinkFollower(config.uplinks, converger.known_port)
         self._collector = Collector(self._node, turns, self._own_pids)
+        self._mac_watch = MacWatch(wanted)
         self._keepers = [
             threading.Thread(target=each.run, args=(self._stopping,), name=name)
             for name, each in (
                 ("converger", converger),
                 ("links", follower),
                 ("collector", self._collector),
+                ("MACs", self._mac_watch),
             )
         ]
         handlers = Handlers(requests.serve, requests.unreadable, requests.busy)
@@ -151,6 +154,7 @@ class Agent:
             *self._device_notes,
             *self._shortcomings.messages(),
             *self._collector.messages(),
+            *self._mac_watch.messages(),
         ]
 
 

@@ -6,7 +6,6 @@ another MTU within the network's (tuning), routes moved to other tables (sbr), a
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -14,14 +13,13 @@ from typing import Final
 from cni_virtio import links
 from cni_virtio.attach import Node
 from cni_virtio.links import LinkView
+from cni_virtio.mac_watch import mac_problem
 from cni_virtio.netconf import NetConf
 from cni_virtio.netns import NetnsError
 from cni_virtio.ports import gateway_ifname, pod_port_name
 from cni_virtio.spec import CniError, Code, Interface, Request, Result, Route
 from cni_virtio.state import Attachment, Key
 from dataplane.client import DataplaneError, DataplaneUnavailable
-
-log = logging.getLogger(__name__)
 
 _CONVERGENCE_S: Final = 5.0
 _LOOK_AGAIN_S: Final = 0.05
@@ -76,15 +74,8 @@ def _check_identity(
 ) -> None:
     if reported.mac and reported.mac.lower() != view.mac:
         raise _differs(f"{where} has MAC {view.mac}, not {reported.mac}")
-    if view.mac != attachment.mac:
-        # tuning does this, and reports it; the network was told another one at ADD.
-        why = (
-            f"{where} had its MAC changed to {view.mac} after ADD, but the network knows it by"
-            f" {attachment.mac}: nothing reaches it, and what it sends is dropped as spoof_mac;"
-            " have this plugin give it the MAC (capability mac, args.cni.mac), not tuning"
-        )
-        log.warning("CHECK: %s", why)
-        raise _differs(why)
+    if problem := mac_problem(attachment, view.mac):
+        raise _differs(problem)
     if view.mtu > attachment.mtu:
         raise _differs(f"{where} has MTU {view.mtu}, more than the {attachment.mtu} of its port")
 

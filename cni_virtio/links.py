@@ -33,11 +33,13 @@ __all__ = [
     "exists",
     "has_carrier",
     "inspect",
+    "mac_of",
     "set_carrier",
     "set_offloads",
     "set_up",
 ]
 
+_SIOCGIFHWADDR: Final = 0x8927
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_GDRVINFO: Final = 3
 _ETHTOOL_GLINK: Final = 0xA
@@ -104,6 +106,19 @@ def has_carrier(netns_fd: int | None, ifname: str) -> bool | None:
                 return None
             raise
     return bool(struct.unpack_from("I", answer, 4)[0])
+
+
+def mac_of(netns_fd: int | None, ifname: str) -> str:
+    """Read the MAC of an interface, and nothing else. Raises NetnsError: ENODEV if it is absent."""
+    ifreq = struct.pack("16s24x", ifname.encode())
+    with entered(netns_fd):
+        try:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                answer = fcntl.ioctl(sock, _SIOCGIFHWADDR, ifreq)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise NetnsError(number, f"cannot read the MAC of {ifname}: {error.strerror}") from None
+    return answer[18:24].hex(":")
 
 
 def add_address(netns_fd: int | None, ifname: str, address: str) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from tests.smoke.agent import Node, containers, node
 from tests.smoke.chain import Chain
 from tests.smoke.netns import Netns, netns
+from tests.smoke.ports import wait_until
 from tests.smoke.traffic import ping
 
 HTTP = 8080
@@ -134,7 +135,11 @@ def test_a_mac_of_tuning_is_named_as_the_cause(here: Node, a: Netns) -> None:
     said = chain.check("c1", a)["cni-virtio"]
     assert f"had its MAC changed to {OTHER_MAC} after ADD" in said
     assert "capability mac" in said
+    # Few runtimes ever call CHECK.
+    wait_until(lambda: said in here.status()["messages"], "a message of the agent", 15)
+    assert said in (here.directory / "agent.log").read_text()
     chain.delete("c1", a)
+    wait_until(lambda: said not in here.status()["messages"], "its end", 15)
 
 
 def test_a_rate_for_the_bandwidth_plugin_fails_and_leaves_nothing(here: Node, a: Netns) -> None:

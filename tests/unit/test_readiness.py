@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -112,3 +112,11 @@ def test_check_looks_again_before_it_gives_up(
     assert caught.value.code == code
     assert played.asked > 2
     assert time.monotonic() - started_s >= 0.3
+
+
+def test_status_misses_nft_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cni_virtio.masquerade.shutil.which", lambda *_, **__: None)
+    check_ready(node(), STATUS, CONF)
+    with pytest.raises(CniError, match="install nftables") as caught:
+        check_ready(node(), STATUS, replace(CONF, ip_masq=True))
+    assert caught.value.code == 50
