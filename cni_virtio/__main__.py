@@ -32,7 +32,19 @@ def main(arguments: list[str] | None = None) -> int:
     logs.to_stderr(config.agent.log_level, "agent")
     for message in config.messages:
         log.warning("%s", message)
+    if options.run_dataplane:
+        return _become_dataplane(config)
     return _run(config, keep_dataplane=options.keep_dataplane)
+
+
+def _become_dataplane(config: AgentConfig) -> int:
+    from cni_virtio.run_dataplane import become_dataplane
+
+    try:
+        become_dataplane(config)
+    except OSError as error:
+        print(f"{config.file}: the dataplane cannot be run: {error}", file=sys.stderr)
+        return EXIT_CANNOT_START
 
 
 def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
@@ -79,6 +91,12 @@ def _options(arguments: list[str]) -> argparse.Namespace:
         "--keep-dataplane",
         action="store_true",
         help="leave the dataplane running on SIGTERM, for the agent that comes next to take up",
+    )
+    parser.add_argument(
+        "--run-dataplane",
+        action="store_true",
+        help="be the dataplane of this configuration in place of the agent, for another supervisor"
+        " (dataplane.supervised_by: other)",
     )
     return parser.parse_args(arguments)
 

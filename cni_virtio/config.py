@@ -56,7 +56,10 @@ class AgentSection:
 
 @dataclass(frozen=True)
 class DataplaneSection:
-    """The dataplane process. `cores` has one worker each."""
+    """The dataplane process. `cores` has one worker each.
+
+    `supervised_by` says who starts and ends it: the agent, or another supervisor.
+    """
 
     socket: Path
     main_core: int
@@ -64,6 +67,7 @@ class DataplaneSection:
     memory_bytes: int
     idle: Literal["adaptive", "poll"]
     backend: Literal["auto", "vhost-net", "tap"]
+    supervised_by: Literal["agent", "other"] = "agent"
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,7 @@ def _dataplane(
         memory_bytes=memory_bytes,
         idle=full["idle"],
         backend=full["backend"],
+        supervised_by=full["supervised_by"],
     )
     shared = f"dataplane.cores: worker and control thread share core {main_core}; packets will wait"
     return section, (shared,) if main_core in cores else ()

@@ -55,7 +55,7 @@ class DataplaneProcess:
         """Close what was held of a process that ended (or hangs half-dead); say how it ended."""
         self._watch.close()
         if self._child is None:
-            return f"it ended (pid {self.pid}, which an earlier agent had started)"
+            return f"it ended (pid {self.pid}, which this agent had not started)"
         try:
             status = self._child.wait(_STOP_PATIENCE_S)
         except subprocess.TimeoutExpired:
@@ -153,8 +153,8 @@ class Starter:
                     sys.stderr.flush()
 
 
-def command(config: AgentConfig, *, huge: bool, ready_fd: int) -> Sequence[str]:
-    """Return the command line of the dataplane."""
+def command(config: AgentConfig, *, huge: bool, ready_fd: int | None = None) -> Sequence[str]:
+    """Return the command line of the dataplane; `ready_fd` is told when it serves."""
     section = config.dataplane
     pci = [uplink.target for uplink in config.uplinks if uplink.kind == "pci"]
     return [
@@ -168,7 +168,7 @@ def command(config: AgentConfig, *, huge: bool, ready_fd: int) -> Sequence[str]:
         f"--memory={-(-section.memory_bytes >> 20)}Mi",
         f"--idle={section.idle}",
         f"--log-level={config.agent.log_level}",
-        f"--ready-fd={ready_fd}",
+        *(() if ready_fd is None else (f"--ready-fd={ready_fd}",)),
         *(f"--pci={address}" for address in pci),
         *(() if huge else ("--no-huge",)),
     ]

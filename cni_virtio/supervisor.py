@@ -1,4 +1,7 @@
-"""Keeps a dataplane running: adopts the one that is there, starts one if not, again and again."""
+"""Keeps a dataplane running: adopts the one that is there, starts one if not, again and again.
+
+Where another supervisor does the starting, this one waits for what that has started.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 _STEADY_AFTER_S: Final = 10.0
+_LOOK_AGAIN_S: Final = 0.2  # for a dataplane that another supervisor is starting
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Supervisor:
         self._client = client
         self._hugepages = hugepages
         self._callbacks = callbacks
+        self._starts = config.dataplane.supervised_by == "agent"
         self._starter = Starter(config, client)
         self._stopping = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -60,7 +65,8 @@ class Supervisor:
         self._thread.start()
 
     def stop(self, *, keep: bool) -> None:
-        """End; the dataplane ends as well unless `keep`."""
+        """End; the dataplane ends as well unless `keep`, or another supervisor has it."""
+        keep = keep or not self._starts
         self._keep = keep
         self._stopping.set()
         os.eventfd_write(self._wake_fd, 1)
@@ -85,6 +91,24 @@ class Supervisor:
         return [note for note in (self._page_note, *self._core_notes, self._differences()) if note]
 
     def _run(self) -> None:
+        if self._starts:
+            self._keep_one_running()
+        else:
+            self._follow()
+
+    def _follow(self) -> None:
+        """Attend to one after the other that another supervisor starts."""
+        where = self._config.dataplane.socket
+        while not self._stopping.is_set():
+            process = find(self._config, self._client)
+            if process is not None:
+                self._attend(process)
+                self._restarts += not self._stopping.is_set()
+            else:
+                self._fail(f"nothing serves {where}; dataplane.supervised_by: other is to start it")
+            self._stopping.wait(_LOOK_AGAIN_S)
+
+    def _keep_one_running(self) -> None:
         attempt = 0
         process = find(self._config, self._client)
         if process is None:

@@ -49,6 +49,9 @@ class Node:
     memory: str = "128Mi"
     more_config: str = ""
     """What else the agent's YAML says."""
+    supervised_by: str = "agent"
+    confinement: tuple[str, ...] = ()
+    """What the agent is executed by, with fewer privileges."""
 
     @property
     def socket(self) -> Path:
@@ -60,7 +63,7 @@ class Node:
         words = ["-m", "cni_virtio", "--config", str(config), *options]
         with (self.directory / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.host.name, sys.executable, *words],
+                ["ip", "netns", "exec", self.host.name, *self.confinement, sys.executable, *words],
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
                 stderr=log,
                 text=True,
@@ -181,6 +184,7 @@ dataplane:
   cores: [{CORES[-1]}]
   memory: {self.memory}
   backend: {self.backend}
+  supervised_by: {self.supervised_by}
 {self.more_config or "networks: [{name: narrow, mtu: 1400}]"}
 """
 
@@ -200,16 +204,29 @@ def node(
 
     `prepare` gets the host before the agent starts on it.
     """
+    with node_without_agent(backend, memory, more_config) as one:
+        prepare(one.host)
+        one.start()
+        yield one
+
+
+@contextmanager
+def node_without_agent(
+    backend: str = "auto",
+    memory: str = "128Mi",
+    more_config: str = "",
+    supervised_by: str = "agent",
+) -> Iterator[Node]:
+    """A node on which an agent can be started; what runs at the end is ended."""
     with short_directory() as directory, netns() as host:
-        prepare(host)
-        one = Node(host, directory, None, backend, memory, more_config)
+        one = Node(host, directory, None, backend, memory, more_config, supervised_by)
         try:
-            one.start()
             yield one
         finally:
             if one.process and one.process.poll() is None:
                 one.end()
-            sys.stderr.write((directory / "agent.log").read_text())
+            if (directory / "agent.log").exists():
+                sys.stderr.write((directory / "agent.log").read_text())
 
 
 @contextmanager
