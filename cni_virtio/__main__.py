@@ -7,11 +7,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
 from cni_virtio.config import AgentConfig, ConfigError, load
 from dataplane import logs
+from dataplane.notify import Notifier
 
 DEFAULT_CONFIG: Final = Path("/etc/cni-virtio/agent.yaml")
 EXIT_BAD_CONFIG: Final = 2
@@ -49,9 +51,11 @@ def _become_dataplane(config: AgentConfig) -> int:
 
 def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     from cni_virtio.agent import Agent, AgentError, ListenError
+    from cni_virtio.sign_of_life import SignOfLife
     from cni_virtio.state import StateError
 
     os.umask(0o022)
+    notifier = Notifier()
     signalled = _catch_signals()
     try:
         agent = Agent(config)
@@ -59,8 +63,16 @@ def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     except (AgentError, ListenError, StateError) as error:
         print(f"{config.file}: {error}", file=sys.stderr)
         return EXIT_CANNOT_START
+    notifier.ready(f"serving {config.agent.socket}")
+    stopping = threading.Event()
+    sign = SignOfLife(config.agent.socket, notifier)
+    keeper = threading.Thread(target=sign.run, args=(stopping,), name="sign-of-life")
+    keeper.start()
     os.read(signalled, 1)
     log.info("stopping")
+    notifier.stopping()
+    stopping.set()
+    keeper.join()
     agent.stop(keep_dataplane=keep_dataplane)
     return 0
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dataplane import __version__, logs, unix_socket
+from dataplane.notify import Notifier
 from dataplane.options import OptionError, Options, parse
 from dataplane.stop import SIGNALS, Stop
 from dataplane.wire import WireError
@@ -48,13 +49,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: Options, stack: ExitStack) -> int:
     started_s = time.monotonic()
+    notifier = Notifier()
     stop = Stop()
     stop.on_signals()
     # Starting an engine takes time and memory, so the likeliest refusal comes before it.
     with _socket_errors(options.socket):
         unix_socket.refuse_if_served(options.socket)
     engine = _start_engine(options)
-    server = _open(options, stack, engine, stop)
+    server = _open(options, stack, engine, notifier, stop)
     log.info(
         "version %s with %s serves %s after %.0f ms, pid %d, workers on cores %s",
         __version__,
@@ -62,19 +64,24 @@ def _run(options: Options, stack: ExitStack) -> int:
         options.socket,
         1000 * (time.monotonic() - started_s),
         os.getpid(),
-        ",".join(map(str, options.cores)),
+        options.core_list,
     )
     _tell(options.ready_fd, "ready")
+    notifier.ready(f"serving {options.socket}, workers on cores {options.core_list}")
     server.run()
+    notifier.stopping()
     log.info("stopping")
     return 0
 
 
-def _open(options: Options, stack: ExitStack, engine: Engine, stop: Stop) -> Server:
+def _open(
+    options: Options, stack: ExitStack, engine: Engine, notifier: Notifier, stop: Stop
+) -> Server:
     """Open the control socket. On the way out `stack` closes all, the clients' connections last:
     who sees its connection end knows that everything has been given back.
     """
     from dataplane.balancing import Balancing
+    from dataplane.liveness import Liveness
     from dataplane.operations import Operations
     from dataplane.server import Server
 
@@ -84,7 +91,8 @@ def _open(options: Options, stack: ExitStack, engine: Engine, stop: Stop) -> Ser
             listener = unix_socket.listen(options.socket)
         undo.pop_all()
     operations = Operations(engine, options, stop)
-    server = Server(listener, operations, Balancing(engine, len(options.cores)), stop)
+    chores = (Balancing(engine, len(options.cores)), Liveness(engine, notifier))
+    server = Server(listener, operations, chores, stop)
     stack.callback(server.close)
     stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)
     stack.callback(engine.stop)

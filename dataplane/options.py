@@ -46,6 +46,11 @@ class Options:
     log_level: str
     ready_fd: int | None
 
+    @property
+    def core_list(self) -> str:
+        """The workers' cores, for people."""
+        return ",".join(map(str, self.cores))
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

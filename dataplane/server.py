@@ -9,7 +9,7 @@ import selectors
 import socket
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dataplane import unix_socket
 from dataplane.connection import STALL_TIMEOUT_S, Connection
@@ -25,7 +25,8 @@ from dataplane.wire import (
 )
 
 if TYPE_CHECKING:
-    from dataplane.balancing import Balancing
+    from collections.abc import Sequence
+
     from dataplane.operations import Operations
     from dataplane.stop import Stop
 
@@ -34,15 +35,24 @@ MAX_CONNECTIONS = 64
 log = logging.getLogger("dataplane")
 
 
+class Chore(Protocol):
+    """What the loop does besides, when it is due: a monotonic time, or None for never."""
+
+    due_s: float | None
+
+    def act(self) -> None:
+        """Do it if it is due."""
+
+
 class Server:
     """Serves the operations on a listening socket until `stop` is requested, in one thread."""
 
     def __init__(
-        self, listener: socket.socket, operations: Operations, balancing: Balancing, stop: Stop
+        self, listener: socket.socket, operations: Operations, chores: Sequence[Chore], stop: Stop
     ) -> None:
         self._listener = listener
         self._operations = operations
-        self._balancing = balancing
+        self._chores = chores
         self._stop = stop
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
@@ -63,7 +73,8 @@ class Server:
                 else:
                     self._stop.drain()
             self._drop_stalled()
-            self._balancing.act()
+            for chore in self._chores:
+                chore.act()
             if arrivals:
                 # Last, so that clients that have left make room for those who come.
                 self._accept()
@@ -77,7 +88,7 @@ class Server:
         os.close(self._spare_fd)
 
     def _patience_s(self) -> float | None:
-        dues_s = [self._balancing.due_s, *(c.deadline_s for c in self._connections)]
+        dues_s = [*(c.due_s for c in self._chores), *(c.deadline_s for c in self._connections)]
         deadlines = [due_s for due_s in dues_s if due_s is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 

@@ -19,10 +19,14 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For program
 
 @click.command()
 @_json_option
+@click.option("--check", is_flag=True, help="Say nothing if all serve; else why not, and status 1.")
 @click.pass_obj
-def status(socket: str, as_json: bool) -> None:
+def status(socket: str, as_json: bool, check: bool) -> None:
     """Show what the agent and its dataplane are doing."""
     found = query(socket, "status")
+    if check:
+        _check(found)
+        return
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -83,6 +87,13 @@ def networks(socket: str, as_json: bool) -> None:
         Column("DECLARED"),
     ]
     print_table(columns, [_network_row(item) for item in items])
+
+
+def _check(found: _Json) -> None:
+    dataplane: _Json = found.get("dataplane") or {}
+    if not dataplane.get("running"):
+        reason = dataplane.get("last_error") or "see the agent's log"
+        raise click.ClickException(f"the dataplane is not running: {reason}")
 
 
 def _status_lines(found: _Json) -> Iterator[tuple[str, str]]:

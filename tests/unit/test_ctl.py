@@ -219,6 +219,21 @@ def test_status_of_a_dataplane_that_is_down(agent: Callable[[Answer], str]) -> N
     assert "not running: no memory" in run(place, "status").output
 
 
+def test_check_says_nothing_and_ends_with_0_while_all_serve(
+    agent: Callable[[Answer], str],
+) -> None:
+    result = run(agent(usual), "status", "--check")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_check_fails_while_the_dataplane_is_down(agent: Callable[[Answer], str]) -> None:
+    down = REPLIES["status"] | {"dataplane": {"running": False, "last_error": "no hugepages"}}
+    place = agent(lambda _: framed(0, json.dumps(down).encode()))
+    result = run(place, "status", "--check")
+    assert result.exit_code == 1
+    assert result.output == "Error: the dataplane is not running: no hugepages\n"
+
+
 def test_absent_agent_is_one_line_and_status_1(tmp_path: Path) -> None:
     result = run(str(tmp_path / "none.sock"), "status")
     assert result.exit_code == 1
