@@ -30,7 +30,7 @@ CONFLISTS = [
 ]
 INSTALL = KUBERNETES / "base/install.sh"
 CONTAINERFILE = KUBERNETES / "Containerfile"
-MOST_EXPOSED = 4.5
+MOST_EXPOSED = 4.1
 
 
 def run(*words: str | Path) -> str:
