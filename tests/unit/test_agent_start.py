@@ -15,9 +15,9 @@ from cni_virtio.backend import VHOST_NET
 ROOT = Path(__file__).parents[2]
 
 
-def start(config: Path) -> tuple[int, str]:
+def start(config: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "cni_virtio", "--config", str(config)],
+        [sys.executable, "-m", "cni_virtio", "--config", str(config), *options],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -33,6 +33,7 @@ def start(config: Path) -> tuple[int, str]:
         ("agent: {sockett: /x}", "agent.sockett: "),
         ("dataplane: {cores: [1000]}", "dataplane.cores[0]: "),
         ("uplinks: [{name: a, device: 'af_xdp:nope0'}]", 'there is no interface "nope0"'),
+        ("dataplane: {supervised_by: systemd}", "dataplane.supervised_by: "),
         ("networks: [{name: a}, {name: a}]", '"a" is the name of networks[0] already'),
         (
             "uplinks: [{name: a, device: net_null0, exception: {queues: 65}}]",
@@ -89,4 +90,14 @@ def test_a_state_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
     status, stderr = start(config)
     assert status == 1
     assert f"{tmp_path}/file/state" in stderr
+    assert stderr.count("\n") == 1
+
+
+def test_a_dataplane_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    config = tmp_path / "agent.yaml"
+    config.write_text(f"agent: {{state_dir: {tmp_path}/file/state}}\n")
+    status, stderr = start(config, "--run-dataplane")
+    assert status == 1
+    assert stderr.startswith(f"{config}: the dataplane cannot be run: ")
     assert stderr.count("\n") == 1
