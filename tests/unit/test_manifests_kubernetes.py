@@ -202,7 +202,7 @@ def test_both_containers_see_what_the_configuration_names() -> None:
         for path in (*paths, config.dataplane.socket):
             assert any(path.is_relative_to(place) for place in places)
         assert " --config" in " ".join([*one["command"], *one.get("args", ())])
-        assert "/config/agent.yaml" in " ".join([*one["command"], *one.get("args", ())])
+        assert "/etc/cni-virtio/agent.yaml" in " ".join([*one["command"], *one.get("args", ())])
     assert mount_of(agent, "netns")["mountPropagation"] == "HostToContainer"
 
 
