@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,31 +12,17 @@ import pytest
 
 from cni_virtio.ctl.agent_client import AgentError
 from tests.smoke.agent import Node, containers, node_without_agent
+from tests.smoke.confinement import confined
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 from tests.smoke.supervised import dataplane
 from tests.smoke.traffic import ping
-from tests.unit.manifests import MANIFESTS
 
 UPLINKS = """
 uplinks:
   - {name: xdp, device: "af_xdp:x0"}
   - {name: packet, device: "af_packet:p0"}
 """
-# What MemoryDenyWriteExecute= asks of the kernel, where it knows that (6.3).
-_NO_NEW_CODE = (
-    "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);"
-    " os.execvp(sys.argv[1], sys.argv[1:])"
-)
-
-
-def confined(name: str) -> tuple[str, ...]:
-    """Give what executes a command as the unit of that name does."""
-    text = (MANIFESTS / f"systemd/cni-virtio-{name}.service").read_text()
-    (line,) = re.findall("^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
-    kept = ",".join(f"+{each.removeprefix('CAP_').lower()}" for each in line.split())
-    privileges = ("--no-new-privs", f"--bounding-set=-all,{kept}", f"--inh-caps=-all,{kept}")
-    return ("setpriv", *privileges, sys.executable, "-c", _NO_NEW_CODE)
 
 
 @pytest.fixture
