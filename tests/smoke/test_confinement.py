@@ -65,7 +65,7 @@ def test_the_capabilities_do_for_all(here: Node) -> None:
         with dataplane(here, *confined("dataplane")):
             here.start()
             wait_until(lambda: _ports(here) == {"uplink:xdp", "uplink:packet"}, "the uplinks")
-            here.add("a", a, isGateway=True)
+            here.add("a", a, isGateway=True, ipMasq=True)
             assert ping(a, "10.88.0.1") == 3
             here.add("b", b, **user)
             socket = here.directory / "vhost/b/eth0.sock"
@@ -76,7 +76,7 @@ def test_the_capabilities_do_for_all(here: Node) -> None:
             assert socket.parent.stat().st_mode & 0o777 == 0o700
             assert ping(a, "10.88.0.1") == 3
             here.delete("b", b, **user)
-            here.delete("a", a, isGateway=True)
+            here.delete("a", a, isGateway=True, ipMasq=True)
             assert here.end() == 0
     assert here.left_over() == {}
 
