@@ -251,4 +251,5 @@ def test_a_pod_sees_only_its_own_sockets() -> None:
     definition = documents(KUBERNETES / "examples/networks.yaml")[1]
     (netconf,) = our_netconfs(definition["spec"]["config"])
     assert netconf.vhost_user.uid == pod["spec"]["securityContext"]["runAsUser"]
+    assert netconf.vhost_user.mount_path == mount["mountPath"]
     assert f"path={mount['mountPath']}/net1.sock" in " ".join(one["args"])
