@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
 _STEADY_AFTER_S: Final = 10.0
 _LOOK_AGAIN_S: Final = 0.2  # for a dataplane that another supervisor is starting
+_MAY_START_LATER_S: Final = 2.0  # than the agent, beside which it is started
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,14 @@ class Supervisor:
     def _follow(self) -> None:
         """Attend to one after the other that another supervisor starts."""
         where = self._config.dataplane.socket
+        alone_since_s = time.monotonic()
         while not self._stopping.is_set():
             process = find(self._config, self._client)
             if process is not None:
                 self._attend(process)
                 self._restarts += not self._stopping.is_set()
-            else:
+                alone_since_s = time.monotonic()
+            elif time.monotonic() - alone_since_s > _MAY_START_LATER_S:
                 self._fail(f"nothing serves {where}; dataplane.supervised_by: other is to start it")
             self._stopping.wait(_LOOK_AGAIN_S)
 

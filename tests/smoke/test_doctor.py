@@ -46,9 +46,11 @@ def test_all_is_well_in_one_line_a_check(one: Practice) -> None:
 
 def test_for_people_a_fault_is_three_lines(one: Practice) -> None:
     config = one.variant("networks:", "nets:")
+    texts = config.read_text().splitlines()
+    line = next(number for number, text in enumerate(texts, 1) if text.startswith("nets:"))
     done = subprocess.run(one.words(config=config), capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"FAULT  config       {config}:12: nets: unknown key" in done.stdout
+    assert f"FAULT  config       {config}:{line}: nets: unknown key" in done.stdout
     assert done.stdout.count(" why: ") == done.stdout.count(" remedy: ") == 1
     assert done.stdout.endswith("1 fault found\n")
 

@@ -136,6 +136,7 @@ def test_the_agent_says_how_it_does(directory: Path, supervisor: SupervisorSocke
     words = [sys.executable, "-m", "cni_virtio", "--config", str(config)]
     with supervised(words, supervisor):
         assert supervisor.hear_until("READY")["STATUS"] == f"serving {directory}/agent.sock"
+        assert "it is starting" in supervisor.hear_until("STATUS")["STATUS"]
         said = supervisor.hear_until("STATUS")["STATUS"]
         assert said.startswith(f"0 attachments; dataplane down: nothing serves {directory}/d.sock")
         assert supervisor.count("WATCHDOG", 2 * WATCHDOG_S) >= 2

@@ -25,15 +25,16 @@ def hugepages(patient: Patient) -> Iterator[Finding]:
     try:
         huge = bool(patient.dataplane["memory"]["huge"])
     except (NotCheckedError, KeyError):
-        yield from _to_be_had(wanted)
+        yield from _to_be_had(wanted, patient)
         return
     if not huge:
         told = [each for each in patient.status.get("messages", []) if "hugepages" in each]
         reason = f": {told[0].partition(';')[0]}" if told else ""
-        yield Finding(f"the dataplane runs on ordinary pages{reason}", _WHY, _remedy(wanted))
+        what = f"the dataplane runs on ordinary pages{reason}"
+        yield Finding(what, _WHY, _remedy(wanted, patient))
 
 
-def _to_be_had(wanted: int) -> Iterator[Finding]:
+def _to_be_had(wanted: int, patient: Patient) -> Iterator[Finding]:
     number = _POOL / "nr_hugepages"
     try:
         free = int((_POOL / "free_hugepages").read_text())
@@ -46,13 +47,15 @@ def _to_be_had(wanted: int) -> Iterator[Finding]:
     if free + more < wanted:
         reason = f"memory for {more} more" if more else f"{number} cannot be written"
         what = f"no hugepages: {free} of {wanted} are free, and {reason}"
-        yield Finding(what, _WHY, _remedy(wanted))
+        yield Finding(what, _WHY, _remedy(wanted, patient))
 
 
-def _remedy(wanted: int) -> str:
+def _remedy(wanted: int, patient: Patient) -> str:
+    by_agent = patient.config.dataplane.supervised_by == "agent"
+    unit = "cni-virtio-agent" if by_agent else "cni-virtio-dataplane"
     return (
         f"echo {wanted} > /proc/sys/vm/nr_hugepages on the node (hugepages={wanted} on the"
-        " kernel's command line makes it last), then restart cni-virtio-agent"
+        f" kernel's command line makes it last), then restart {unit}"
     )
 
 
