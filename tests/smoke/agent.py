@@ -199,12 +199,13 @@ def node(
     memory: str = "128Mi",
     more_config: str = "",
     prepare: Callable[[Netns], None] = lambda _: None,
+    within: str | None = None,
 ) -> Iterator[Node]:
     """A node with a running agent, which is ended and cleaned up after at the end.
 
     `prepare` gets the host before the agent starts on it.
     """
-    with node_without_agent(backend, memory, more_config) as one:
+    with node_without_agent(backend, memory, more_config, within=within) as one:
         prepare(one.host)
         one.start()
         yield one
@@ -216,9 +217,10 @@ def node_without_agent(
     memory: str = "128Mi",
     more_config: str = "",
     supervised_by: str = "agent",
+    within: str | None = None,
 ) -> Iterator[Node]:
     """A node on which an agent can be started; what runs at the end is ended."""
-    with short_directory() as directory, netns() as host:
+    with short_directory(within) as directory, netns() as host:
         one = Node(host, directory, None, backend, memory, more_config, supervised_by)
         try:
             yield one

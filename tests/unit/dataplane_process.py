@@ -127,9 +127,9 @@ def running(directory: Path, *options: str) -> Iterator[Dataplane]:
 
 
 @contextmanager
-def short_directory() -> Iterator[Path]:
+def short_directory(within: str | None = None) -> Iterator[Path]:
     """Make a directory whose path leaves room for a socket's name; pytest's are too long."""
-    directory = Path(tempfile.mkdtemp(prefix="cnv-"))
+    directory = Path(tempfile.mkdtemp(prefix="cnv-", dir=within))
     try:
         yield directory
     finally:
