@@ -8,6 +8,7 @@ import gc
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from cni_virtio import interfaces, ports
@@ -27,6 +28,7 @@ from cni_virtio.recovery import Recovery
 from cni_virtio.requests import Requests
 from cni_virtio.state import StateDir
 from cni_virtio.supervisor import Callbacks, Supervisor
+from cni_virtio.timings import Timings
 from cni_virtio.turns import Turns
 from cni_virtio.twins import Twins
 from cni_virtio.uplinks import Shortcomings, set_up_devices
@@ -66,8 +68,11 @@ class Agent:
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()
         turns = Turns()
-        operations = Operations(self._node, self._supervisor, self._client, self._messages, turns)
-        requests = Requests(Verbs(self._node, turns), operations)
+        self._timings = Timings()
+        operations = Operations(
+            self._node, self._supervisor, self._client, self._messages, turns, self._timings
+        )
+        requests = Requests(Verbs(self._node, turns), operations, self._timings)
         self._stopping = threading.Event()
         follower = LinkFollower(config.uplinks, converger.known_port)
         self._collector = Collector(self._node, turns, self._own_pids)
@@ -81,11 +86,13 @@ class Agent:
                 ("MACs", self._mac_watch),
             )
         ]
+        self._stop_metrics: Callable[[], None] = lambda: None
         handlers = Handlers(requests.serve, requests.unreadable, requests.busy)
         self._listener = Listener(config.agent.socket, handlers)
 
     def start(self) -> None:
         """Take up what is on record, get a dataplane, and serve."""
+        self._serve_metrics()
         self._recovery.load()
         self._supervisor.start()
         for keeper in self._keepers:
@@ -99,6 +106,7 @@ class Agent:
     def stop(self, *, keep_dataplane: bool) -> None:
         """Let the calls under way end, then end; interfaces of containers stay."""
         self._listener.close()
+        self._stop_metrics()
         self._stopping.set()
         self._node.converger.wake()
         for keeper in self._keepers:
@@ -110,6 +118,19 @@ class Agent:
         os.close(self._lock_fd)
 
     # --- what the parts ask for -----------------------------------------------------------------
+
+    def _serve_metrics(self) -> None:
+        """Serve metrics where that is asked for. Raises AgentError."""
+        address = self._config.agent.metrics
+        if address is None:
+            return
+        from cni_virtio.metrics import AgentCollector, Metrics, MetricsError
+
+        collector = AgentCollector(self._node, self._supervisor, self._client, self._timings)
+        try:
+            self._stop_metrics = Metrics(address, collector).stop
+        except MetricsError as error:
+            raise AgentError(str(error)) from None
 
     def _online(self, process: DataplaneProcess) -> None:
         self._device_notes = set_up_devices(self._config.uplinks)

@@ -21,6 +21,7 @@ from cni_virtio.config_checks import (
     decide_backend,
 )
 from cni_virtio.config_yaml import YamlError, YamlFile
+from cni_virtio.listen_address import ListenAddress
 from cni_virtio.schema import Schema, dotted, shown
 
 SCHEMA = Schema("agent")
@@ -52,6 +53,7 @@ class AgentSection:
     state_dir: Path
     socket_dir: Path
     log_level: str
+    metrics: ListenAddress | None = None
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,22 @@ def _build(file: Path, data: Any, machine: Machine) -> AgentConfig:
             state_dir=Path(full["agent"]["state_dir"]),
             socket_dir=Path(full["agent"]["socket_dir"]),
             log_level=full["agent"]["log_level"],
+            metrics=_metrics(full["agent"]),
         ),
         dataplane=dataplane,
         uplinks=uplinks,
         networks=tuple(NetworkSection(**item) for item in full["networks"]),
         messages=messages,
     )
+
+
+def _metrics(section: Mapping[str, Any]) -> ListenAddress | None:
+    if "metrics" not in section:
+        return None
+    try:
+        return ListenAddress.parse(section["metrics"])
+    except ValueError as error:
+        raise FaultError(("agent", "metrics"), str(error)) from None
 
 
 def _dataplane(

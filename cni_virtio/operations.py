@@ -16,6 +16,7 @@ from cni_virtio.netns import NetnsError
 from cni_virtio.ports import pod_port_name
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
+from cni_virtio.timings import Timings
 from cni_virtio.turns import Turns
 from cni_virtio.vhost_threads import attribute, is_vhost_net
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
@@ -36,6 +37,7 @@ class Operations:
         client: DataplaneClient,
         messages: Callable[[], list[str]],
         turns: Turns,
+        timings: Timings,
     ) -> None:
         self._node = node
         self._supervisor = supervisor
@@ -50,6 +52,7 @@ class Operations:
             "bandwidth": self._bandwidth,
             "fdb": lambda args: self._client.fdb(str(args.get("network", ""))),
             "workers": lambda _: self._client.workers(),
+            "timings": lambda _: {"timings": timings.shown()},
         }
 
     def run(self, body: bytes) -> JsonObject:

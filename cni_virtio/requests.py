@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 import traceback
 from typing import Any
 
@@ -14,6 +13,7 @@ from cni_virtio.netconf import NetConf
 from cni_virtio.netconf import parse as parse_netconf
 from cni_virtio.operations import Operations, OperatorError
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
+from cni_virtio.timings import Stopwatch, Timings, begin, step
 from cni_virtio.verbs import Verbs, reply_version
 
 log = logging.getLogger(__name__)
@@ -22,9 +22,10 @@ log = logging.getLogger(__name__)
 class Requests:
     """Answers what the listener receives; never raises."""
 
-    def __init__(self, verbs: Verbs, operations: Operations) -> None:
+    def __init__(self, verbs: Verbs, operations: Operations, timings: Timings) -> None:
         self._verbs = verbs
         self._operations = operations
+        self._timings = timings
 
     def serve(self, frame: Frame) -> Reply:
         """Answer one request."""
@@ -39,27 +40,30 @@ class Requests:
             return 1, _json({"error": {"message": f"{type(error).__name__}: {error}"}})
 
     def _serve_cni(self, frame: Frame) -> Reply:
-        started_s = time.monotonic()
+        watch = begin()
         conf: NetConf | None = None
         request: Request | None = None
         try:
-            request = Request.parse(_environment(frame.env), frame.stdin, frame.fd)
-            if request.command == "VERSION":
-                return 0, _json(_versions())
-            lenient = request.command == "DEL"
-            conf = parse_netconf(frame.stdin, request.args, lenient=lenient)
+            with step("parse"):
+                request = Request.parse(_environment(frame.env), frame.stdin, frame.fd)
+                if request.command == "VERSION":
+                    return 0, _json(_versions())
+                lenient = request.command == "DEL"
+                conf = parse_netconf(frame.stdin, request.args, lenient=lenient)
             result = self._verbs.run(request, conf)
         except CniError as error:
-            _log_call(request, conf, started_s, error.msg)
+            self._ended(request, conf, watch, error)
             return 1, _json(error.to_json(reply_version(frame.stdin, conf)))
         except Exception as error:
             log.exception("a call failed")
             failure = CniError(
                 Code.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc()
             )
+            self._ended(request, conf, watch, failure)
             return 1, _json(failure.to_json(reply_version(frame.stdin, conf)))
-        _log_call(request, conf, started_s, "")
-        return 0, b"" if result is None else _json(result)
+        reply = b"" if result is None else _json(result)
+        self._ended(request, conf, watch, None)
+        return 0, reply
 
     def unreadable(self, error: FrameError) -> Reply:
         """Answer what was no request."""
@@ -73,6 +77,17 @@ class Requests:
         """Answer what there is no room for."""
         msg = "the agent has as many calls under way as it serves at once"
         return 1, _json(CniError(Code.TRY_AGAIN_LATER, msg).to_json(SUPPORTED_VERSIONS[-1]))
+
+    def _ended(
+        self,
+        request: Request | None,
+        conf: NetConf | None,
+        watch: Stopwatch,
+        error: CniError | None,
+    ) -> None:
+        if request is not None:
+            self._timings.add(request.command, watch, error.code if error else 0)
+        _log_call(request, conf, watch.elapsed_s(), error.msg if error else "")
 
 
 def _environment(block: bytes) -> dict[str, str]:
@@ -92,11 +107,9 @@ def _versions() -> dict[str, Any]:
     return {"cniVersion": SUPPORTED_VERSIONS[-1], "supportedVersions": list(SUPPORTED_VERSIONS)}
 
 
-def _log_call(
-    request: Request | None, conf: NetConf | None, started_s: float, failure: str
-) -> None:
+def _log_call(request: Request | None, conf: NetConf | None, took_s: float, failure: str) -> None:
     """Say what was asked, for whom, how long it took and how it ended, in one line."""
-    took_ms = (time.monotonic() - started_s) * 1000
+    took_ms = took_s * 1000
     what = request.command if request else "request"
     whom = f" {request.container_id}/{request.ifname}" if request and request.ifname else ""
     if request and (pod := request.pod):

@@ -8,6 +8,7 @@ from typing import Final
 
 from cni_virtio.locks import KeyedLocks, LockTimeoutError
 from cni_virtio.spec import CniError, Code
+from cni_virtio.timings import step
 
 _PATIENCE_S: Final = 60.0
 
@@ -22,10 +23,12 @@ class Turns:
     @contextmanager
     def of_container(self, network: str, container_id: str) -> Iterator[None]:
         """Take the turn of one container. Raises CniError 11."""
-        with (
-            _waited_for(self._networks.shared(network, _PATIENCE_S)),
-            _waited_for(self._containers.exclusive(container_id, _PATIENCE_S)),
-        ):
+        shared = self._networks.shared(network, _PATIENCE_S)
+        own = self._containers.exclusive(container_id, _PATIENCE_S)
+        with ExitStack() as held:
+            with step("lock"):
+                held.enter_context(_waited_for(shared))
+                held.enter_context(_waited_for(own))
             yield
 
     @contextmanager

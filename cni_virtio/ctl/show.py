@@ -10,6 +10,7 @@ import click
 
 from cni_virtio.ctl.agent_client import query
 from cni_virtio.ctl.limits import limits_lines
+from cni_virtio.ctl.show_timings import show_timings
 from cni_virtio.ctl.tables import Column, print_table, short
 from cni_virtio.vhost_threads import is_vhost_net
 
@@ -20,9 +21,13 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="For program
 @click.command()
 @_json_option
 @click.option("--check", is_flag=True, help="Say nothing if all serve; else why not, and status 1.")
+@click.option("--timings", is_flag=True, help="Where the time of the calls went, by step.")
 @click.pass_obj
-def status(socket: str, as_json: bool, check: bool) -> None:
+def status(socket: str, as_json: bool, check: bool, timings: bool) -> None:
     """Show what the agent and its dataplane are doing."""
+    if timings:
+        show_timings(query(socket, "timings"), as_json=as_json)
+        return
     found = query(socket, "status")
     if check:
         _check(found)
