@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable
 from pathlib import Path
 
-from cni_virtio import links, tap
+from cni_virtio import departure, links, tap
 from cni_virtio.links import LinkConfig
 from cni_virtio.netns import NetnsError
 from cni_virtio.ports import gateway_ifname
@@ -67,13 +67,15 @@ class Gateways:
         """Remove the interface; that it is gone already is fine. Raises NetnsError."""
         with self._lock:
             self._addresses.pop(network, None)
-            links.delete_link(None, gateway_ifname(network), "tun")
+            departure.delete_link(None, gateway_ifname(network), "tun")
 
 
 def _forward(version: int) -> None:
     path = _FORWARDING[version]
     try:
-        if path.read_text("ascii").strip() == "0":
+        with path.open("rb", buffering=0) as file:
+            off = file.read(1) == b"0"
+        if off:
             path.write_text("1", "ascii")
     except OSError as error:
         log.warning("cannot let the host forward IPv%d: %s: %s", version, path, error.strerror)
