@@ -21,7 +21,7 @@ class Recovery:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._dropped: set[Key] = set()
+        self._on_record: set[Key] = set()
         self._first_contact = True
 
     def load(self) -> None:
@@ -29,10 +29,12 @@ class Recovery:
         attachments, quarantined = self._node.state.load_all()
         for each in quarantined:
             log.error("state: a record was unreadable and lies in %s now: %s", *each)
+        self._on_record = {attachment.key for attachment in attachments}
         for attachment in attachments:
             if attachment.result:
                 self._node.wanted.add(attachment)
-            else:  # its ADD did not come to its end, and nobody was told that it had
+        for attachment in attachments:
+            if not attachment.result:  # its ADD did not come to its end, and nobody knows of it
                 self._drop(attachment)
         log.info("state: %d attachments", len(attachments))
         try:
@@ -52,9 +54,8 @@ class Recovery:
             return
         for spec in found:
             attachment = ports.attachment_of(spec)
-            if attachment is None or attachment.key in self._dropped:
-                continue
-            if self._node.wanted.get(attachment.key) is not None:
+            # What was on record and is wanted no more has been dropped, or a DEL has removed it.
+            if attachment is None or attachment.key in self._on_record:
                 continue
             with namespace_of(attachment) as netns_fd:
                 if netns_fd is not None:
@@ -65,9 +66,10 @@ class Recovery:
 
     def _drop(self, attachment: Attachment) -> None:
         log.warning("%s/%s: half attached, removed", *attachment.key)
-        self._dropped.add(attachment.key)
         try:
             release(self._node, attachment)
+            if not self._node.wanted.has_gateway(attachment.network):
+                self._node.gateways.close(attachment.network)  # what it asked for is on no record
         except (CniError, OSError) as error:
             log.warning("%s/%s: %s", *attachment.key, error)
 
