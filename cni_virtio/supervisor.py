@@ -154,9 +154,9 @@ class Supervisor:
         except Exception:
             log.exception("the dataplane could not be given all that it should have")
         if process.wait_end(self._wake_fd):
-            self._process = None
             reason, words = process.reap(), self._starter.last_words()
             self._fail(f"{reason}; it last said: {words}" if words else reason)
+            self._process = None  # last: who sees none finds it offline
         else:
             self._finish(process)
             self._process = None
