@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from dataplane.wire import Limits
 SCHEMA = Schema("netconf")
 VHOST_USER_MAX_QUEUES = 128
 _MAX_DEPTH = 64
+_REMEMBERED_BYTES = 32 << 10
 _MAC = re.compile(SCHEMA.data["$defs"]["mac"]["pattern"])
 
 
@@ -79,6 +81,14 @@ def parse(
     Raises CniError: 6 not JSON, 1 cniVersion not supported, 2 unknown key, 7 bad value (4 for a
     bad MAC or IP in CNI_ARGS); the message names key and value.
     """
+    checked = _checked if len(stdin) <= _REMEMBERED_BYTES else _checked.__wrapped__
+    conf, raw = checked(stdin)
+    return _build(conf, raw, cni_args or {}, lenient)
+
+
+@functools.lru_cache(maxsize=64)
+def _checked(stdin: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Read and check once what a runtime sends for every container of a network, unchanged."""
     raw = _decode(stdin)
     _check_version(raw)
     problem = SCHEMA.problem(raw)
@@ -86,7 +96,7 @@ def parse(
         raise _error(problem)
     conf = SCHEMA.with_defaults(raw)
     _check_queues(conf)
-    return _build(conf, raw, cni_args or {}, lenient)
+    return conf, raw
 
 
 def reply_version(stdin: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,7 @@ def gateway_ifname(network: str) -> str:
     return f"cv-{hashlib.sha256(network.encode()).hexdigest()[:12]}"
 
 
+@functools.cache
 def gateway_mac(network: str, salt: str) -> str:
     """MAC of the host's port: the same while the node is up, another on each node.
 
