@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,10 +13,10 @@ from cni_virtio.chain import merged
 from cni_virtio.config import AgentConfig
 from cni_virtio.converge import Converger
 from cni_virtio.draft import draft
+from cni_virtio.errand import Errand
 from cni_virtio.gateway import Gateways
 from cni_virtio.interfaces import Interface, interface_of
 from cni_virtio.masquerade import Masquerade
-from cni_virtio.meanwhile import Meanwhile
 from cni_virtio.netconf import NetConf
 from cni_virtio.ports import (
     container_port,
@@ -28,6 +28,7 @@ from cni_virtio.ports import (
 from cni_virtio.sandbox import is_same, namespace_of
 from cni_virtio.spec import CniError, Code, Request, Result
 from cni_virtio.state import Attachment, Key, StateDir, StateError
+from cni_virtio.timings import step
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
@@ -53,23 +54,30 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
     """Carry out an ADD. Raises CniError, and leaves no trace then."""
     assert request.netns_fd is not None
     wanted = draft(node.config, node.wanted, request, conf)
-    _refuse_second(node, wanted, request.netns_fd)
-    _await_dataplane(node)
+    with step("check"):
+        _refuse_second(node, wanted, request.netns_fd)
+        _await_dataplane(node)
     vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
     interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
     with ExitStack() as undo, _as_cni_errors():
         undo.callback(interface.discard)
-        if ipam.needs_interface(conf.ipam_type):
-            lease = _lease_through(node, wanted, interface, conf, request, undo)
-        else:
-            undo.callback(_free_addresses, conf, request)
-            lease = _lease_while(interface.make, conf, request)
-            undo.callback(release, node, wanted, request.netns_fd)
+        undo.callback(node.state.delete, wanted.key)
+        lease_by = _lease_through if ipam.needs_interface(conf.ipam_type) else _lease_while
+        with step("ipam"):
+            leasing = lease_by(node, wanted, interface, conf, request, undo)
+            lease = leasing.lease()
         attachment, given = _complete(wanted, conf, lease)
-        _record_and_reconcile(node, attachment, interface)
-        interface.set_up(attachment, given.routes)
+        node.wanted.add(attachment)
         result = result_of(attachment, conf, given, _host_interface(node, attachment))
-        node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
+
+        def set_up() -> None:
+            with step("configure"):
+                interface.set_up(attachment, given.routes)
+                node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
+
+        _connect(node, attachment, interface, Errand(set_up))
+        with step("ipam end"):
+            leasing.settle()
         undo.pop_all()
     return result if conf.prev_result is None else merged(conf.prev_result, result)
 
@@ -81,17 +89,21 @@ def detach(node: Node, request: Request, conf: NetConf) -> None:
         attachment = _guess(node, request, conf)
     elif attachment.name != conf.name:
         attachment = None  # of another network: not this call's to remove
+    through_it = ipam.needs_interface(conf.ipam_type)
     with _as_cni_errors(), ExitStack() as both:
-        through_it = ipam.needs_interface(conf.ipam_type)
         if attachment is not None and not through_it:
             _unplug(node, attachment)
-        freeing = Meanwhile(lambda: ipam.delegate("DEL", conf, request))
-        both.callback(freeing.result)
-        if attachment is not None and through_it:
-            freeing.join()
-            _unplug(node, attachment)
-        if attachment is not None:
-            both.callback(_forget, node, attachment, request.netns_fd)
+        both.enter_context(step("ipam"))
+        try:
+            freeing = Errand(ipam.Delegation("DEL", conf, request).result)
+            both.callback(freeing.result)
+            if through_it:
+                freeing.run()
+        finally:
+            if attachment is not None and through_it:
+                _unplug(node, attachment)
+            if attachment is not None:
+                _forget(node, attachment, request.netns_fd)
 
 
 def release(node: Node, attachment: Attachment, netns_fd: int | None = None) -> None:
@@ -128,16 +140,21 @@ def _await_dataplane(node: Node) -> None:
         raise CniError(Code.TRY_AGAIN_LATER, f"the dataplane is not running: {reason}")
 
 
-def _lease_while(make: Callable[[], None], conf: NetConf, request: Request) -> Result | None:
-    """Get addresses while the interface is made. Raises whatever fails, once both have ended."""
-    making = Meanwhile(make)
-    try:
-        lease = ipam.delegate("ADD", conf, request)
-    except BaseException:
-        making.join()
-        raise
-    making.result()
-    return lease
+def _lease_while(
+    node: Node,
+    wanted: Attachment,
+    interface: Interface,
+    conf: NetConf,
+    request: Request,
+    undo: ExitStack,
+) -> ipam.Delegation:
+    """Have addresses chosen, and meanwhile do all that does not need them."""
+    undo.callback(_free_addresses, conf, request)
+    leasing = ipam.Delegation("ADD", conf, request)
+    undo.callback(leasing.abandon)
+    _prepare(node, wanted, interface)
+    undo.callback(release, node, wanted, request.netns_fd)
+    return leasing
 
 
 def _lease_through(
@@ -147,14 +164,24 @@ def _lease_through(
     conf: NetConf,
     request: Request,
     undo: ExitStack,
-) -> Result | None:
-    """Get addresses by way of the interface, which works before it has any."""
-    interface.make()
+) -> ipam.Delegation:
+    """Have addresses chosen by way of the interface, which works before it has any."""
+    _prepare(node, wanted, interface)
     undo.callback(release, node, wanted, request.netns_fd)
-    _record_and_reconcile(node, wanted, interface)
-    interface.set_up(wanted, ())
+    node.wanted.add(wanted)
+    _connect(node, wanted, interface, Errand(lambda: interface.set_up(wanted, ())))
     undo.callback(_free_addresses, conf, request)
-    return ipam.delegate("ADD", conf, request)
+    leasing = ipam.Delegation("ADD", conf, request)
+    undo.callback(leasing.abandon)
+    return leasing
+
+
+def _prepare(node: Node, wanted: Attachment, interface: Interface) -> None:
+    """Make the interface; before that, have on record what would have to be removed."""
+    with step("record"):
+        node.state.save(wanted)
+    with step("interface"):
+        interface.make()
 
 
 def _complete(
@@ -165,12 +192,16 @@ def _complete(
     return replace(wanted, ips=ips, gateways=given.gateways), given
 
 
-def _record_and_reconcile(node: Node, attachment: Attachment, interface: Interface) -> None:
-    node.state.save(attachment)
-    node.wanted.add(attachment)
-    node.converger.settle(attachment.network, _port_names(attachment), interface.take_fds())
+def _connect(node: Node, attachment: Attachment, interface: Interface, setting_up: Errand) -> None:
+    """Have the dataplane serve the interface, and the container use it."""
+    meanwhile = setting_up.run if interface.keeps_packets else None
+    with step("dataplane"):
+        names, fds = _port_names(attachment), interface.take_fds()
+        node.converger.settle(attachment.network, names, fds, meanwhile)
+    setting_up.result()
     if attachment.gateways:
-        node.gateways.add_addresses(attachment.network, attachment.gateways)
+        with step("gateway"):
+            node.gateways.add_addresses(attachment.network, attachment.gateways)
     node.masquerade.add(attachment)
 
 
@@ -186,7 +217,8 @@ def _unplug(node: Node, attachment: Attachment) -> None:
     """
     node.wanted.remove(attachment.key)
     try:
-        node.converger.withdraw(attachment.network, _port_names(attachment))
+        with step("dataplane"):
+            node.converger.withdraw(attachment.network, _port_names(attachment))
     except DataplaneUnavailable as error:
         log.info("%s/%s: its port is removed later: %s", *attachment.key, error)
     except (DataplaneError, OSError) as error:
@@ -197,12 +229,17 @@ def _unplug(node: Node, attachment: Attachment) -> None:
 def _forget(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
     with ExitStack() as all_of_it:
         all_of_it.callback(node.state.delete, attachment.key)
-        all_of_it.callback(interfaces.remove, attachment, netns_fd)
+        all_of_it.callback(_remove_interface, attachment, netns_fd)
         all_of_it.callback(node.masquerade.remove, attachment.key)
         if attachment.gateways:
             with node.converger.paused():
                 if not node.wanted.has_gateway(attachment.network):
                     node.gateways.close(attachment.network)
+
+
+def _remove_interface(attachment: Attachment, netns_fd: int | None) -> None:
+    with step("interface"):
+        interfaces.remove(attachment, netns_fd)
 
 
 def _free_addresses(conf: NetConf, request: Request) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from cni_virtio import ports, tap
@@ -111,17 +111,24 @@ class Converger:
 
     # --- one scope --------------------------------------------------------------------------------
 
-    def settle(self, network: str, port_names: Sequence[str], fds: list[int] | None = None) -> None:
+    def settle(
+        self,
+        network: str,
+        port_names: Sequence[str],
+        fds: list[int] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Make one network, its uplink and the ports named match what is wanted.
 
         `fds` are the queues of the first port named, if its tap has just been made; they are
-        closed here in any case. Raises DataplaneError, DataplaneUnavailable, or the OSError of a
-        tap that cannot be opened.
+        closed here in any case. `meanwhile` is called while the dataplane adds that port, if it
+        does; it must not raise, and may be called again.
+        Raises DataplaneError, DataplaneUnavailable, or the OSError of a tap that cannot be opened.
         """
         given = {port_names[0]: fds} if fds is not None else {}
         kinds = (AddPort, AddNetwork, DelPort, DelNetwork, SetLimits)
         try:
-            self._carry_out(network, port_names, given, kinds)
+            self._carry_out(network, port_names, given, kinds, meanwhile)
         finally:
             if fds is not None:
                 tap.close_all(fds)
@@ -140,6 +147,7 @@ class Converger:
         port_names: Sequence[str],
         given: Mapping[str, list[int]],
         kinds: tuple[type[Action], ...],
+        meanwhile: Callable[[], None] | None = None,
     ) -> None:
         try:
             with self._lock:
@@ -148,16 +156,21 @@ class Converger:
                 actual = self._mirror.scope(desired, network, port_names)
                 for action in plan(desired, actual):
                     if isinstance(action, kinds):
-                        self._execute(action, given)
+                        self._execute(action, given, meanwhile)
                 for name in port_names:
                     self._failures.pop(name, None)
         except DataplaneUnavailable:
             self.doubt()
             raise
 
-    def _execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
+    def _execute(
+        self,
+        action: Action,
+        given: Mapping[str, list[int]],
+        meanwhile: Callable[[], None] | None,
+    ) -> None:
         try:
-            self._mirror.execute(action, given)
+            self._mirror.execute(action, given, meanwhile)
         except DataplaneError as error:
             if error.code == Code.NO_RESOURCE:
                 self.shortage.note(error.message)

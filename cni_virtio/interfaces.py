@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cni_virtio import device_info, links, netns, tap
+from cni_virtio import departure, device_info, links, netns, tap
 from cni_virtio.links import LinkConfig, Route
 from cni_virtio.netns import NetnsError
 from cni_virtio.sandbox import namespace_of
@@ -30,14 +30,18 @@ class InterfaceError(OSError):
 class Interface(Protocol):
     """An interface while it is being made."""
 
+    @property
+    def keeps_packets(self) -> bool:
+        """Whether what it sends before its port is there waits for it: it may be set up by then."""
+
     def make(self) -> None:
-        """Make it, without addresses. Raises OSError, and leaves nothing then."""
+        """Make it, with MAC and MTU and without addresses. Raises OSError."""
 
     def take_fds(self) -> list[int] | None:
         """Hand over the fds that its port is added with, which the caller closes; None if none."""
 
     def set_up(self, attachment: Attachment, routes: Sequence[Route], /) -> None:
-        """Give it MAC, MTU, addresses and routes. Raises NetnsError."""
+        """Give it addresses and routes, and set it up. Raises NetnsError."""
 
     def discard(self) -> None:
         """Remove what `make` made, if anything."""
@@ -53,12 +57,19 @@ class KernelInterface:
         self._fds: list[int] = []
         self._made = False
 
+    @property
+    def keeps_packets(self) -> bool:
+        """A queue that is open keeps packets; behind vhost-net none is, until the port is there."""
+        return not self._vhost_net
+
     def make(self) -> None:
         """Make the tap. Raises NetnsError, with EEXIST if there is an interface of that name."""
         attachment = self._attachment
         queues = tap.create_tap(self._netns_fd, attachment.ifname, attachment.queues)
         self._made = True
         self._fds = tap.for_dataplane(queues, self._netns_fd, vhost_net=self._vhost_net)
+        config = LinkConfig(attachment.mac, attachment.mtu)
+        links.prepare(self._netns_fd, attachment.ifname, config)
 
     def take_fds(self) -> list[int] | None:
         """Hand over one fd per queue, or that of the namespace; None once that is done."""
@@ -67,8 +78,8 @@ class KernelInterface:
 
     def set_up(self, attachment: Attachment, routes: Sequence[Route]) -> None:
         """Configure all in one round trip."""
-        config = LinkConfig(attachment.mac, attachment.mtu, attachment.ips, routes)
-        links.configure(self._netns_fd, attachment.ifname, config)
+        config = LinkConfig(addresses=attachment.ips, routes=routes)
+        links.bring_up(self._netns_fd, attachment.ifname, config)
 
     def discard(self) -> None:
         """Delete the tap."""
@@ -84,6 +95,11 @@ class SocketInterface:
     def __init__(self, attachment: Attachment) -> None:
         self._attachment = attachment
         self._made = False
+
+    @property
+    def keeps_packets(self) -> bool:
+        """Nothing is set up here."""
+        return False
 
     def make(self) -> None:
         """Make the folder."""
@@ -147,7 +163,7 @@ def _remove_tap(attachment: Attachment, netns_fd: int) -> None:
     if netns.identity(netns_fd) == netns.own_identity():
         return  # the host's own: nothing of a container is in there
     try:
-        links.delete_link(netns_fd, attachment.ifname, "tun")
+        departure.delete_link(netns_fd, attachment.ifname, "tun")
     except NetnsError as error:
         if error.errno != errno.EPERM:
             raise

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cni_virtio.ipam_exec import Outcome, run
+from cni_virtio.ipam_exec import Outcome, Run, run
 from cni_virtio.netconf import NetConf
 from cni_virtio.spec import (
     SINCE,
@@ -51,20 +51,73 @@ def delegate(
     6 garbage, 11 still running after `deadline_s` and killed, 102 failed without saying why, or
     gave no address. After a failed ADD the plugin may still hold an address: run DEL as well.
     """
-    if netconf.ipam_type is None:
-        return None
-    end_s = time.monotonic() + deadline_s
-    plugin = _Plugin(netconf.ipam_type, find(netconf.ipam_type, request.path))
-    version = plugin.version_for(netconf.cni_version)
-    outcome = plugin.call(command, version, netconf, request, deadline_s)
-    if _is_version_error(outcome) and plugin.learn_version(version, request, end_s):
-        version = plugin.version_for(netconf.cni_version)
-        outcome = plugin.call(command, version, netconf, request, end_s - time.monotonic())
-    if outcome is None:
-        return None
-    if outcome.exit_status != 0:
-        raise _failure(plugin.name, command, outcome)
-    return _result(plugin.name, outcome) if command == "ADD" else None
+    return Delegation(command, netconf, request, deadline_s).result()
+
+
+class Delegation:
+    """A call of the IPAM plugin that is under way. Whoever begins one has to take its result.
+
+    Arguments and errors are those of `delegate`.
+    """
+
+    def __init__(
+        self, command: str, netconf: NetConf, request: Request, deadline_s: float = DEADLINE_S
+    ) -> None:
+        self._command = command
+        self._netconf = netconf
+        self._request = request
+        self._end_s = time.monotonic() + deadline_s
+        self._run: Run | None = None
+        if netconf.ipam_type is not None:
+            self._plugin = _Plugin(netconf.ipam_type, find(netconf.ipam_type, request.path))
+            self._run = self._started(deadline_s)
+
+    def result(self) -> Result | None:
+        """Wait for the end; see `delegate`."""
+        if self._run is None:
+            return None
+        refused = self._version
+        outcome = self._run.outcome()
+        plugin, request = self._plugin, self._request
+        if _is_version_error(outcome) and plugin.learn_version(refused, request, self._end_s):
+            self._run = self._started(self._end_s - time.monotonic())
+            if self._run is None:
+                return None
+            outcome = self._run.outcome()
+        if outcome.exit_status != 0:
+            raise _failure(self._plugin.name, self._command, outcome)
+        return _result(self._plugin.name, outcome) if self._command == "ADD" else None
+
+    def lease(self) -> Result | None:
+        """Return what an ADD gives as soon as the plugin has written it, before it has ended.
+
+        `settle` has to follow: only the plugin's end says that it succeeded.
+        """
+        if self._run is None:
+            return None
+        answer = self._run.answer()
+        if answer is None or "code" in answer:
+            return self.result()
+        return _parsed(self._plugin.name, answer)
+
+    def settle(self) -> None:
+        """Wait for the end of an ADD; raises CniError if it failed after all."""
+        if self._run is not None and not self._run.ended:
+            outcome = self._run.outcome()
+            if outcome.exit_status != 0:
+                raise _failure(self._plugin.name, self._command, outcome)
+
+    def abandon(self) -> None:
+        """Wait for the end, whatever it is."""
+        if self._run is not None:
+            self._run.abandon()
+
+    def _started(self, deadline_s: float) -> Run | None:
+        """Start the plugin, in the newest version in common; None if that lacks the command."""
+        self._version = self._plugin.version_for(self._netconf.cni_version)
+        return self._plugin.start(
+            self._command, self._version, self._netconf, self._request, deadline_s
+        )
 
 
 def needs_interface(ipam_type: str | None) -> bool:
@@ -116,14 +169,14 @@ class _Plugin:
         _older_plugins[self._identity] = common[-1]
         return True
 
-    def call(
+    def start(
         self, command: str, version: str, netconf: NetConf, request: Request, deadline_s: float
-    ) -> Outcome | None:
-        """Run a command in a version of the spec, or None if the version does not have it."""
+    ) -> Run | None:
+        """Start a command in a version of the spec, or None if the version does not have it."""
         if not at_least(version, SINCE.get(command, version)):
             return None
         stdin = request.stdin if version == netconf.cni_version else _in_version(netconf, version)
-        return run(self._path, _environment(command, request), stdin, deadline_s)
+        return Run(self._path, _environment(command, request), stdin, deadline_s)
 
 
 def _environment(command: str, request: Request) -> dict[str, str]:
@@ -177,14 +230,18 @@ def _result(name: str, outcome: Outcome) -> Result:
     if not result:
         msg = f"IPAM plugin {name}: ADD succeeded, but its output is no JSON object"
         raise CniError(Code.DECODING_FAILURE, msg, _shown(outcome.stdout))
+    return _parsed(name, result)
+
+
+def _parsed(name: str, result: dict[str, Any]) -> Result:
     try:
         parsed = Result.from_json(result)
     except ResultError as error:
         msg = f"IPAM plugin {name}: {error}"
-        raise CniError(Code.DECODING_FAILURE, msg, _shown(outcome.stdout)) from None
+        raise CniError(Code.DECODING_FAILURE, msg, _shown(json.dumps(result).encode())) from None
     if not parsed.ips:
         msg = f"IPAM plugin {name}: ADD succeeded, but gave no address"
-        raise CniError(Code.IPAM, msg, _shown(outcome.stdout))
+        raise CniError(Code.IPAM, msg, _shown(json.dumps(result).encode()))
     return parsed
 
 

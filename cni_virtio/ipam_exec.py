@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cni_virtio.spec import CniError, Code
 
@@ -31,38 +32,86 @@ class Outcome:
 
 
 def run(plugin: Path, env: Mapping[str, str], stdin: bytes, deadline_s: float) -> Outcome:
-    """Run `plugin` in a process group of its own, without a shell and without a thread.
+    """Run `plugin` to its end; see Run."""
+    return Run(plugin, env, stdin, deadline_s).outcome()
 
-    Raises CniError: 5 if it cannot be executed, 11 if it has not ended after `deadline_s`
-    seconds, 6 if it writes over 1 MiB to stdout; in both of the latter its group is killed.
+
+class Run:
+    """A plugin that runs, in a process group of its own, without a shell and without a thread.
+
+    Whoever starts one has to take its outcome. Raises CniError 5 if it cannot be executed.
     """
-    end_s = time.monotonic() + deadline_s
-    try:
-        process = subprocess.Popen(
-            [plugin],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            env=dict(env),
-            cwd="/",
-            process_group=0,
-        )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CniError(Code.IO_FAILURE, f"{plugin}: cannot be executed: {reason}") from None
-    exchange = _Exchange(process, stdin)
-    try:
-        exchange.until_exit(end_s)
-        return Outcome(process.wait(), bytes(exchange.stdout), bytes(exchange.stderr))
-    except TimeoutError:
-        msg = f"{plugin}: still running after {deadline_s:g} s, killed"
-        raise CniError(Code.TRY_AGAIN_LATER, msg, exchange.stderr_text) from None
-    except OverflowError:
-        msg = f"{plugin}: wrote more than {MAX_STDOUT_BYTES} bytes to stdout, killed"
-        raise CniError(Code.DECODING_FAILURE, msg) from None
-    finally:
+
+    def __init__(
+        self, plugin: Path, env: Mapping[str, str], stdin: bytes, deadline_s: float
+    ) -> None:
+        self._plugin = plugin
+        self._deadline_s = deadline_s
+        self._end_s = time.monotonic() + deadline_s
+        try:
+            self._process = subprocess.Popen(
+                [plugin],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env=dict(env),
+                cwd="/",
+                process_group=0,
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise CniError(Code.IO_FAILURE, f"{plugin}: cannot be executed: {reason}") from None
+        self._exchange = _Exchange(self._process, stdin)
+
+    def outcome(self) -> Outcome:
+        """Wait for its end and return how that was.
+
+        Raises CniError: 11 if it has not ended after the deadline, 6 if it writes over 1 MiB to
+        stdout; in both cases its group is killed.
+        """
+        exchange = self._exchange
+        with self._killed_if_it_fails():
+            exchange.until_exit(self._end_s)
+            status = self._process.wait()
         exchange.close()
+        return Outcome(status, bytes(exchange.stdout), bytes(exchange.stderr))
+
+    def answer(self) -> dict[str, Any] | None:
+        """Wait until it has written a whole JSON object; None if it ends before that.
+
+        To write it and to end are two things: its outcome is yet to come. Raises as `outcome` does.
+        """
+        with self._killed_if_it_fails():
+            return self._exchange.until_object(self._end_s)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether its outcome has been taken, or it was killed."""
+        return self._exchange.closed
+
+    def abandon(self) -> None:
+        """Wait for its end, whatever that is, unless its outcome has been taken."""
+        if not self.ended:
+            with contextlib.suppress(CniError):
+                self.outcome()
+
+    @contextlib.contextmanager
+    def _killed_if_it_fails(self) -> Iterator[None]:
+        exchange, plugin = self._exchange, self._plugin
+        try:
+            yield
+        except TimeoutError:
+            exchange.close()
+            msg = f"{plugin}: still running after {self._deadline_s:g} s, killed"
+            raise CniError(Code.TRY_AGAIN_LATER, msg, exchange.stderr_text) from None
+        except OverflowError:
+            exchange.close()
+            msg = f"{plugin}: wrote more than {MAX_STDOUT_BYTES} bytes to stdout, killed"
+            raise CniError(Code.DECODING_FAILURE, msg) from None
+        except BaseException:
+            exchange.close()
+            raise
 
 
 class _Exchange:
@@ -75,12 +124,14 @@ class _Exchange:
         self._unsent = memoryview(stdin)
         self.stdout = bytearray()
         self.stderr = bytearray()
+        self.closed = False
         self._pidfd = os.pidfd_open(process.pid)
         self._poll = select.poll()
         self._poll.register(self._pidfd, select.POLLIN)
         for fd in self._pipes:
             os.set_blocking(fd, False)
             self._poll.register(fd, select.POLLOUT if fd == self._stdin else select.POLLIN)
+        self._write()  # what the pipe takes: the plugin works while its caller does something else
 
     @property
     def stderr_text(self) -> str:
@@ -88,22 +139,25 @@ class _Exchange:
 
     def until_exit(self, end_s: float) -> None:
         """Serve the pipes until the process ends; TimeoutError at `end_s`, OverflowError."""
-        exited = False
-        while not exited:
-            left_ms = (end_s - time.monotonic()) * 1000
-            ready = [fd for fd, _ in self._poll.poll(left_ms)] if left_ms > 0 else []
-            if not ready:
-                raise TimeoutError
-            exited = self._pidfd in ready
-            for fd in ready:
-                self._serve(fd)
+        while not self._advance(end_s):
+            pass
         # A child that outlives the plugin may hold the pipes: take what is there, no more.
         for fd in (self._stdout, self._stderr):
             while fd in self._pipes and self._read(fd):
                 pass
 
+    def until_object(self, end_s: float) -> dict[str, Any] | None:
+        """Serve the pipes until stdout holds a JSON object; None if the process ends first."""
+        while not self._advance(end_s):
+            if self.stdout.rstrip().endswith(b"}"):
+                with contextlib.suppress(ValueError, RecursionError):
+                    found = json.loads(self.stdout)
+                    return found if isinstance(found, dict) else None
+        return None
+
     def close(self) -> None:
         """Kill the group if its leader still runs, reap it, and close everything."""
+        self.closed = True
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -112,6 +166,16 @@ class _Exchange:
         for fd in list(self._pipes):
             self._drop(fd)
         os.close(self._pidfd)
+
+    def _advance(self, end_s: float) -> bool:
+        """Serve what is ready, once something is; True if the process has ended."""
+        left_ms = (end_s - time.monotonic()) * 1000
+        ready = [fd for fd, _ in self._poll.poll(left_ms)] if left_ms > 0 else []
+        if not ready:
+            raise TimeoutError
+        for fd in ready:
+            self._serve(fd)
+        return self._pidfd in ready
 
     def _serve(self, fd: int) -> None:
         if fd == self._stdin:

@@ -14,7 +14,6 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from cni_virtio import netlink
@@ -27,6 +26,7 @@ __all__ = [
     "Route",
     "add_address",
     "add_route",
+    "bring_up",
     "configure",
     "create_veth",
     "delete_link",
@@ -34,6 +34,7 @@ __all__ = [
     "has_carrier",
     "inspect",
     "mac_of",
+    "prepare",
     "set_carrier",
     "set_offloads",
     "set_up",
@@ -66,11 +67,28 @@ def configure(netns_fd: int | None, ifname: str, config: LinkConfig) -> None:
     addresses (gratuitous ARP, unsolicited neighbour advertisement). Raises NetnsError naming the
     item.
     """
+    prepare(netns_fd, ifname, config)
+    bring_up(netns_fd, ifname, config)
+
+
+def prepare(netns_fd: int | None, ifname: str, config: LinkConfig) -> None:
+    """Carry out the part of `configure` that does not need the addresses. Raises NetnsError."""
     with entered(netns_fd):
-        index = _index(ifname)
         _write_switches(ifname, config)
         batch = Batch()
-        batch.set_link(index, ifname, config.mac, config.mtu)
+        batch.set_link(_index(ifname), ifname, config.mac, config.mtu)
+        batch.send()
+
+
+def bring_up(netns_fd: int | None, ifname: str, config: LinkConfig) -> None:
+    """Carry out the other part of `configure`. Raises NetnsError naming the item."""
+    with entered(netns_fd):
+        index = _index(ifname)
+        if any(":" in address for address in config.addresses):
+            _switch("ipv6", ifname, "disable_ipv6", "0")
+            # An address survives the interface's being set down, as an IPv4 one does.
+            _switch("ipv6", ifname, "keep_addr_on_down", "1")
+        batch = Batch()
         for address in config.addresses:
             batch.add_address(index, ifname, address)
         # After the addresses: coming up is when the kernel announces them.
@@ -229,15 +247,18 @@ def _ethtool(ifname: str, request: bytes, what: str) -> bytes:
 
 
 def _write_switches(ifname: str, config: LinkConfig) -> None:
-    """Write the per-interface switches; where IPv6 is off in the kernel its own do not exist."""
-    # Without DAD the link-local address, too, can be used at once.
-    switches = {"ipv4": {"arp_notify": "1"}, "ipv6": {"ndisc_notify": "1", "accept_dad": "0"}}
-    if any(":" in address for address in config.addresses):
-        # An address survives the interface's being set down, as an IPv4 one does.
-        switches["ipv6"] |= {"disable_ipv6": "0", "keep_addr_on_down": "1"}
+    _switch("ipv4", ifname, "arp_notify", "1")
+    _switch("ipv6", ifname, "ndisc_notify", "1")
+    _switch("ipv6", ifname, "accept_dad", "0")  # the link-local address can be used at once, too
     if not config.accept_ra:
-        switches["ipv6"]["accept_ra"] = "0"
-    for family, values in switches.items():
-        for name, value in values.items():
-            with contextlib.suppress(OSError):
-                Path(f"/proc/sys/net/{family}/conf", ifname, name).write_text(value, "ascii")
+        _switch("ipv6", ifname, "accept_ra", "0")
+
+
+def _switch(family: str, ifname: str, name: str, value: str) -> None:
+    """Write a switch of an interface; where IPv6 is off in the kernel its own do not exist."""
+    with contextlib.suppress(OSError):
+        fd = os.open(f"/proc/sys/net/{family}/conf/{ifname}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode("ascii"))
+        finally:
+            os.close(fd)

@@ -64,10 +64,16 @@ class Mirror:
             {name: self.ports[name] for name in chosen if name in self.ports},
         )
 
-    def execute(self, action: Action, given: Mapping[str, list[int]]) -> None:
+    def execute(
+        self,
+        action: Action,
+        given: Mapping[str, list[int]],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Carry out an action; `given` are descriptors of ports that are open already, by name.
 
-        Raises the OSError of a tap that cannot be opened, too.
+        `meanwhile` is called while the dataplane adds one of those. Raises the OSError of a tap
+        that cannot be opened, too.
         """
         match action:
             case AddNetwork(spec):
@@ -78,7 +84,8 @@ class Mirror:
                     self._client.network_del(name)
                 self.networks.pop(name, None)
             case AddPort(spec):
-                self.add_port(spec, given.get(spec.name))
+                fds = given.get(spec.name)
+                self.add_port(spec, fds, None if fds is None else meanwhile)
             case DelPort(name):
                 with _absent_is_fine():
                     self._client.port_del(name)
@@ -87,12 +94,17 @@ class Mirror:
                 self._client.port_set(name, limits)
                 self.ports[name] = replace(self.ports[name], limits=limits)
 
-    def add_port(self, spec: PortSpec, fds: list[int] | None = None) -> None:
+    def add_port(
+        self,
+        spec: PortSpec,
+        fds: list[int] | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Add a port; without `fds` what it is attached to is opened. They are closed here."""
         opened = self._open_port(spec) if fds is None else fds
         try:
             try:
-                self._client.port_add(spec, opened)
+                self._client.port_add(spec, opened, meanwhile)
             except DataplaneError as error:
                 if error.code != Code.EXISTS or spec.name in self.ports:
                     raise

@@ -166,7 +166,7 @@ class StateDir:
         """Write a record, whole or not at all, in place of its key's last. Raises StateError."""
         path = self._records / file_name(attachment)
         temporary = self._records / f"{_TEMPORARY}{path.name}"
-        content = json.dumps(attachment.to_json(), indent=1).encode()
+        content = json.dumps(attachment.to_json()).encode()
         with self._lock:
             last = self._index.get(attachment.key)
             try:

@@ -25,7 +25,7 @@ from dataplane.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _CHUNK_BYTES = 1 << 16
 _BACKLOG_RETRY_S = 0.005
@@ -88,12 +88,18 @@ class DataplaneClient:
         """Give networks: a list of spec, ports (names) and fdb_entries (a number)."""
         return self._call(Op.NETWORKS, {})
 
-    def port_add(self, spec: PortSpec, fds: Sequence[int] = ()) -> None:
+    def port_add(
+        self,
+        spec: PortSpec,
+        fds: Sequence[int] = (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> None:
         """Add a port; one that exists with the same settings is fine, unless fds are given.
 
-        A tap takes one descriptor per queue. The caller keeps its own and closes them.
+        A tap takes one descriptor per queue. The caller keeps its own and closes them. `meanwhile`
+        is called while the dataplane works; it must not raise, and may be called again.
         """
-        self._call(Op.PORT_ADD, {"port": spec.to_json()}, fds)
+        self._call(Op.PORT_ADD, {"port": spec.to_json()}, fds, meanwhile)
 
     def port_set(self, name: str, limits: Limits) -> None:
         """Set the rate limits of a container's port, in place of those that it has."""
@@ -124,38 +130,56 @@ class DataplaneClient:
         with self._lock:
             self._disconnect()
 
-    def _call(self, op: Op, args: JsonObject, fds: Sequence[int] = ()) -> JsonObject:
+    def _call(
+        self,
+        op: Op,
+        args: JsonObject,
+        fds: Sequence[int] = (),
+        meanwhile: Callable[[], None] | None = None,
+    ) -> JsonObject:
         with self._lock:
             self._last_id += 1
             request = Request(self._last_id, op, args)
             frame = _frame(request)
             deadline_s = time.monotonic() + self._timeout_s
             try:
-                reply = self._exchange_twice(request, frame, fds, deadline_s)
+                reply = self._exchange_twice(request, frame, fds, deadline_s, meanwhile)
             except (OSError, _BrokenError, WireError) as e:
                 self._disconnect()
                 raise DataplaneUnavailable(self._explain(e)) from e
         return self._result(reply)
 
     def _exchange_twice(
-        self, request: Request, frame: bytes, fds: Sequence[int], deadline_s: float
+        self,
+        request: Request,
+        frame: bytes,
+        fds: Sequence[int],
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None,
     ) -> JsonObject:
         try:
-            return self._exchange(request, frame, fds, deadline_s)
+            return self._exchange(request, frame, fds, deadline_s, meanwhile)
         except _BrokenError as e:
             self._disconnect()
             if e.sent and request.op not in _READS:
                 raise
-        return self._exchange(request, frame, fds, deadline_s)
+        return self._exchange(request, frame, fds, deadline_s, meanwhile)
 
     def _exchange(
-        self, request: Request, frame: bytes, fds: Sequence[int], deadline_s: float
+        self,
+        request: Request,
+        frame: bytes,
+        fds: Sequence[int],
+        deadline_s: float,
+        meanwhile: Callable[[], None] | None,
     ) -> JsonObject:
         sock = self._connected(deadline_s)
         try:
             self._send(sock, frame, fds, deadline_s)
         except (BrokenPipeError, ConnectionResetError) as e:
             raise _BrokenError(self._last_words(sock, deadline_s), sent=False) from e
+        if meanwhile is not None:
+            meanwhile()
         reply = self._receive(sock, deadline_s)
         if reply.get("id") is None:
             raise _BrokenError(_reason(reply), sent=False)

@@ -169,6 +169,7 @@ PLUGIN_SCRIPTS = {
     "garbage": "cat > /dev/null; echo '{not json'",
     "error": """cat > /dev/null; echo '{"code": 77, "msg": "no more"}'; exit 1""",
     "silent": "cat > /dev/null",
+    "late": """cat > /dev/null; echo '{"ips": [{"address": "10.88.0.9/16"}]}'; exit 3""",
 }
 
 
@@ -179,6 +180,7 @@ PLUGIN_SCRIPTS = {
         ("garbage", 6, "no JSON object"),
         ("error", 77, "no more"),
         ("silent", 6, "no JSON object"),
+        ("late", 102, "ended with exit status 3"),
     ],
 )
 def test_a_failing_ipam_leaves_nothing(

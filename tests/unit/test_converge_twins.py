@@ -49,7 +49,7 @@ class Dataplane:
         self.told.append(f"+{spec.name}")
         self.networks_there[spec.name] = spec
 
-    def port_add(self, spec: PortSpec, fds: list[int]) -> None:
+    def port_add(self, spec: PortSpec, fds: list[int], _meanwhile: object) -> None:
         if spec.name in self.broken:
             raise DataplaneError("no_resource", "out of luck", None)
         assert spec.uplink is None or spec.uplink in self.ports_there

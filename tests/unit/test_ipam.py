@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cni_virtio import ipam, ipam_exec, netconf
-from cni_virtio.ipam import delegate
+from cni_virtio.ipam import Delegation, delegate
+from cni_virtio.netconf import NetConf
 from cni_virtio.spec import CniError, Request, Result
 
 REAL = "/usr/lib/cni"
@@ -29,6 +30,10 @@ class Caller:
         self.container_id = "c1"
 
     def __call__(self, command: str, deadline_s: float = 10.0) -> Result | None:
+        conf, request = self.request()
+        return delegate(command, conf, request, deadline_s)
+
+    def request(self) -> tuple[NetConf, Request]:
         stdin = json.dumps(self.conf).encode()
         env = {
             "CNI_COMMAND": "ADD",
@@ -37,8 +42,7 @@ class Caller:
             "CNI_IFNAME": "eth0",
             "CNI_PATH": ":".join(self.path),
         }
-        request = Request.parse(env, stdin)
-        return delegate(command, netconf.parse(stdin), request, deadline_s)
+        return netconf.parse(stdin), Request.parse(env, stdin)
 
     def fails(self, command: str, deadline_s: float = 10.0) -> CniError:
         with pytest.raises(CniError) as caught:
@@ -116,6 +120,40 @@ def test_static_checks_a_previous_result_of_a_newer_version() -> None:
     assert result is not None
     call.conf["prevResult"] = result.to_json("1.1.0")
     assert call("CHECK") is None
+
+
+def test_a_lease_is_there_before_the_plugin_has_ended(tmp_path: Path) -> None:
+    began_s = time.monotonic()
+    leasing = Delegation("ADD", *scripted(tmp_path, f"echo '{ANSWER}'; sleep 0.5").request())
+    lease = leasing.lease()
+    assert time.monotonic() - began_s < 0.4
+    assert lease is not None
+    assert str(lease.ips[0].address) == "10.9.0.5/16"
+    leasing.settle()
+    assert time.monotonic() - began_s >= 0.5
+    leasing.settle()
+    leasing.abandon()
+
+
+def test_a_plugin_that_fails_after_its_answer_has_failed(tmp_path: Path) -> None:
+    leasing = Delegation("ADD", *scripted(tmp_path, f"echo '{ANSWER}'; exit 3").request())
+    assert leasing.lease() is not None
+    with pytest.raises(CniError, match="ended with exit status 3 and without a CNI error"):
+        leasing.settle()
+
+
+def test_an_answer_in_pieces_is_waited_for(tmp_path: Path) -> None:
+    half = len(ANSWER) // 2
+    body = f"printf '%s' '{ANSWER[:half]}'; sleep 0.1; echo '{ANSWER[half:]}'"
+    leasing = Delegation("ADD", *scripted(tmp_path, body).request())
+    assert leasing.lease() is not None
+    leasing.settle()
+
+
+def test_one_that_is_abandoned_has_ended(tmp_path: Path) -> None:
+    leasing = Delegation("ADD", *scripted(tmp_path, "sleep 0.1; echo > ended; exit 1").request())
+    leasing.abandon()
+    assert (tmp_path / "ended").exists()
 
 
 def test_without_ipam_nothing_is_run() -> None:
