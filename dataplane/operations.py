@@ -180,7 +180,7 @@ class Operations:
             if spec.kind == "tap":
                 fds.clear()  # the engine's now; of a namespace it needed a look only
         self._ports[spec.name] = spec
-        log.info("port %s added: %s, %d queues", spec.name, spec.kind, spec.queues)
+        log.log(_level(spec), "port %s added: %s, %d queues", spec.name, spec.kind, spec.queues)
         return {}
 
     def _check_port(self, spec: PortSpec, fds: list[int]) -> None:
@@ -232,8 +232,7 @@ class Operations:
         args.done()
         counters = self._engine.port_counters(name)
         self._engine.port_del(name)
-        del self._ports[name]
-        log.info("port %s deleted", name)
+        log.log(_level(self._ports.pop(name)), "port %s deleted", name)
         return {"counters": counters}
 
     def _list_ports(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
@@ -283,3 +282,8 @@ class Operations:
         if name not in self._ports:
             raise WireError(Code.NOT_FOUND, f"{path}: there is no port {name}", path)
         return name
+
+
+def _level(spec: PortSpec) -> int:
+    """Of what happens to a port: the agent tells of containers' calls itself."""
+    return logging.DEBUG if spec.role == "container" else logging.INFO
