@@ -191,6 +191,7 @@ def test_the_backend_is_decided_with_its_reason(file: Path, machine: Machine) ->
         ("agent:\n  state_dir:\n", "2: agent.state_dir: null is not a string"),
         ("agent: {socket_dir: /run/" + "x" * 60 + "}\n", "1: agent.socket_dir: has 65 bytes"),
         ("agent: {socket: /a}\ndataplane: {socket: /a}\n", "2: dataplane.socket: "),
+        ("agent:\n  metrics: ':9477'\n", "2: agent.metrics: ':9477': '' is not an IP address"),
         ("dataplane:\n  cores: 1\n", "2: dataplane.cores: 1 is not a list"),
         ("dataplane:\n  cores: []\n", "2: dataplane.cores: [] is empty"),
         (
