@@ -22,6 +22,7 @@ from cni_virtio.spec import (
 )
 
 DEADLINE_S = 30.0
+_OLDEST = SUPPORTED_VERSIONS[0]
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DHCP = "dhcp"
 _SHOWN_OUTPUT_BYTES = 200
@@ -79,7 +80,9 @@ class Delegation:
         refused = self._version
         outcome = self._run.outcome()
         plugin, request = self._plugin, self._request
-        if _is_version_error(outcome) and plugin.learn_version(refused, request, self._end_s):
+        if _may_be_older(self._command, outcome) and plugin.learn_version(
+            refused, request, self._end_s
+        ):
             self._run = self._started(self._end_s - time.monotonic())
             if self._run is None:
                 return None
@@ -201,13 +204,13 @@ def _object(output: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _is_version_error(outcome: Outcome | None) -> bool:
+def _may_be_older(command: str, outcome: Outcome | None) -> bool:
     if outcome is None or outcome.exit_status == 0:
         return False
-    error = _object(outcome.stdout)
-    # Plugins look at the command first: to one of an older spec, GC and STATUS are unknown.
-    unknown_command = "unknown CNI_COMMAND" in str(error.get("msg"))
-    return bool(error.get("code") == Code.INCOMPATIBLE_VERSION or unknown_command)
+    # What a plugin of an older spec says to GC and STATUS varies: the command is unknown, or a
+    # variable that these two do not have is missing.
+    is_new_command = at_least(SINCE.get(command, _OLDEST), "1.1.0")
+    return is_new_command or _object(outcome.stdout).get("code") == Code.INCOMPATIBLE_VERSION
 
 
 def _failure(name: str, command: str, outcome: Outcome) -> CniError:

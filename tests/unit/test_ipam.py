@@ -227,6 +227,31 @@ def test_an_old_plugin_is_asked_once_for_its_versions(tmp_path: Path) -> None:
     assert (tmp_path / "commands").read_text().split() == ["ADD", "VERSION", "ADD", "ADD"]
 
 
+MINDS_THE_CONTAINER = """
+if [ "$CNI_COMMAND" = VERSION ]; then
+    echo '{"cniVersion": "1.0.0", "supportedVersions": SPOKEN}'
+    exit
+fi
+echo '{"code": 3, "msg": "missing containerID"}'; exit 1
+"""
+
+
+@pytest.mark.parametrize("command", ["GC", "STATUS"])
+def test_an_old_plugin_that_complains_of_something_else_is_asked_too(
+    command: str, tmp_path: Path
+) -> None:
+    call = scripted(tmp_path, MINDS_THE_CONTAINER.replace("SPOKEN", '["0.4.0", "1.0.0"]'))
+    assert call(command) is None
+
+
+@pytest.mark.parametrize("command", ["GC", "STATUS", "ADD"])
+def test_a_complaint_of_a_plugin_that_knows_the_command_stays(
+    command: str, tmp_path: Path
+) -> None:
+    call = scripted(tmp_path, MINDS_THE_CONTAINER.replace("SPOKEN", '["1.0.0", "1.1.0"]'))
+    assert call.fails(command).msg == "IPAM plugin scripted: missing containerID"
+
+
 @pytest.mark.parametrize("spoken", ['["0.1.0"]', '["1.1.0"]', "[]", "null", '"1.0.0"', "[{}]"])
 def test_a_plugin_with_no_version_in_common(spoken: str, tmp_path: Path) -> None:
     call = scripted(tmp_path, OLD_PLUGIN.replace("SPOKEN", spoken))
