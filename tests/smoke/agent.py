@@ -63,7 +63,7 @@ class Node:
         words = ["-m", "cni_virtio", "--config", str(config), *options]
         with (self.directory / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.host.name, *self.confinement, sys.executable, *words],
+                self.command(*self.confinement, sys.executable, *words),
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
                 stderr=log,
                 text=True,
@@ -149,6 +149,10 @@ class Node:
         """DEL, which must succeed."""
         answer = self.call("DEL", container, space, **keys)
         assert (answer.status, answer.body) == (0, {})
+
+    def command(self, *words: str) -> list[str]:
+        """Give the command line that runs `words` on the machine."""
+        return ["ip", "netns", "exec", self.host.name, *words]
 
     def left_over(self) -> dict[str, list[str]]:
         """What is there although nothing is attached: interfaces, records, sockets, leases."""

@@ -245,9 +245,7 @@ def test_an_old_plugin_that_complains_of_something_else_is_asked_too(
 
 
 @pytest.mark.parametrize("command", ["GC", "STATUS", "ADD"])
-def test_a_complaint_of_a_plugin_that_knows_the_command_stays(
-    command: str, tmp_path: Path
-) -> None:
+def test_a_complaint_of_a_plugin_that_knows_the_command_stays(command: str, tmp_path: Path) -> None:
     call = scripted(tmp_path, MINDS_THE_CONTAINER.replace("SPOKEN", '["1.0.0", "1.1.0"]'))
     assert call.fails(command).msg == "IPAM plugin scripted: missing containerID"
 
