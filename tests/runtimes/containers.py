@@ -52,9 +52,9 @@ def assert_chain_did_its_work(node: RuntimeNode, execute: Execute, addresses: li
         assert f"-A CNI-FORWARD -s {address}/{length} -j ACCEPT" in rules
 
 
-def assert_is_served(node: RuntimeNode) -> None:
+def assert_is_served(node: RuntimeNode, addresses: Iterable[str] = HOST_ADDRESSES) -> None:
     """Fetch a page from the host's port, by way of another of the host's networks."""
-    for address in HOST_ADDRESSES:
+    for address in addresses:
         host = f"[{address}]" if ":" in address else address
         url = f"http://{host}:{HOST_PORT}/page"
         assert node.visitor.inside(partial(fetch, url)) == PAGE

@@ -26,6 +26,9 @@ GATEWAYS = ("10.88.0.1", "fd88::1")
 OUTSIDE = ("10.88.255.1", "fd88::ffff:1")
 """What a host beyond the uplink has, on the same L2 network."""
 
+OUTSIDE_OF_PODMAN = "10.89.255.1"
+"""What it has in the subnet of manifests/podman."""
+
 HOST_ADDRESSES = ("192.0.2.1", "2001:db8::1")
 """What the machine has in another network, that of its visitors."""
 
@@ -66,6 +69,11 @@ class RuntimeNode(Node):
         """Folder of all plugins, ours among them."""
         return self.directory / "bin"
 
+    @property
+    def conflists(self) -> Path:
+        """Folder where runtimes look for configurations."""
+        return self.directory / "net.d"
+
     def command(self, *words: str) -> list[str]:
         return self.here.command(*words)
 
@@ -89,11 +97,13 @@ class RuntimeNode(Node):
         return {"cniVersion": version, "name": "pods", "plugins": [self.plugin(), *chained]}
 
     def offer(self, conflist: dict[str, Any]) -> None:
-        """Put a conflist, the only one, where runtimes look for it."""
-        folder = self.directory / "net.d"
-        for other in folder.glob("*.conflist"):
-            other.unlink()
-        (folder / "10-pods.conflist").write_text(json.dumps(conflist))
+        """Make a conflist the machine's only one."""
+        self.clear_conflists()
+        (self.conflists / "10-pods.conflist").write_text(json.dumps(conflist))
+
+    def clear_conflists(self) -> None:
+        for file in self.conflists.glob("*.conflist"):
+            file.unlink()
 
     def addresses(self, port: str) -> list[str]:
         """Addresses, without prefix, that the dataplane knows a port to have."""
@@ -126,7 +136,7 @@ class RuntimeNode(Node):
 
 
 def _names_an_address(rule: str) -> bool:
-    return rule.startswith("-A") and ("10.88." in rule or "fd88:" in rule)
+    return rule.startswith("-A") and any(start in rule for start in ("10.88.", "10.89.", "fd88:"))
 
 
 @contextmanager
@@ -169,7 +179,10 @@ def _wire_outside(host: Netns, outside: Netns) -> None:
         switch_offloads(end, name, "tx", "tso", "gso", "gro", "rxvlan", "txvlan")
     ip4, ip6 = OUTSIDE
     outside.ip(
-        f"addr add {ip4}/16 dev eth0", f"addr add {ip6}/64 dev eth0 nodad", "link set eth0 up"
+        f"addr add {ip4}/16 dev eth0",
+        f"addr add {ip6}/64 dev eth0 nodad",
+        f"addr add {OUTSIDE_OF_PODMAN}/16 dev eth0",
+        "link set eth0 up",
     )
 
 

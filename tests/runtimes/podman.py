@@ -32,6 +32,7 @@ default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
 @dataclass(frozen=True)
 class Podman:
     node: RuntimeNode
+    network: str
 
     def call(self, *words: str) -> str:
         storage = ("--root", "/run/podman/root", "--runroot", "/run/podman/run")
@@ -44,7 +45,8 @@ class Podman:
         self, name: str, *command: str, ports: dict[int, int] | None = None
     ) -> Iterator[None]:
         """Run a container; `ports` are its ports by the host's."""
-        options = ["--name", name, "--network", "pods", "--cgroup-parent", self.node.here.cgroup]
+        options = ["--name", name, "--network", self.network]
+        options += ["--cgroup-parent", self.node.here.cgroup]
         for host, inside in (ports or {}).items():
             options += ["--publish", f"{host}:{inside}"]
         self.call("run", "--detach", *options, IMAGE, *command)
@@ -56,8 +58,9 @@ class Podman:
     def addresses(self, container: str) -> list[str]:
         """Addresses that podman reports."""
         (found,) = json.loads(self.call("inspect", container))
-        network: dict[str, Any] = found["NetworkSettings"]["Networks"]["pods"]
-        return [network["IPAddress"], network["GlobalIPv6Address"]]
+        network: dict[str, Any] = found["NetworkSettings"]["Networks"][self.network]
+        both = (network["IPAddress"], network["GlobalIPv6Address"])
+        return [address for address in both if address]
 
     def execute(self, container: str, *words: str) -> str:
         """Run a command in a container and give its standard output."""
@@ -65,9 +68,9 @@ class Podman:
 
 
 @contextmanager
-def podman(node: RuntimeNode) -> Iterator[Podman]:
+def podman(node: RuntimeNode, network: str = "pods") -> Iterator[Podman]:
     """Give podman the image."""
     (node.directory / "containers.conf").write_text(_CONFIG)
-    one = Podman(node)
+    one = Podman(node, network)
     one.call("load", "--quiet", "--input", str(node.image))
     yield one
