@@ -11,6 +11,7 @@ from ipaddress import ip_interface
 from typing import Any, Literal
 
 from cni_virtio import bandwidth
+from cni_virtio.capability_args import respelt
 from cni_virtio.results import DNS
 from cni_virtio.schema import Problem, Schema, shown
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Result, ResultError
@@ -91,10 +92,11 @@ def _checked(stdin: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Read and check once what a runtime sends for every container of a network, unchanged."""
     raw = _decode(stdin)
     _check_version(raw)
-    problem = SCHEMA.problem(raw)
+    given = respelt(raw)
+    problem = SCHEMA.problem(given)
     if problem:
         raise _error(problem)
-    conf = SCHEMA.with_defaults(raw)
+    conf = SCHEMA.with_defaults(given)
     _check_queues(conf)
     return conf, raw
 

@@ -119,6 +119,17 @@ def test_bandwidth(bandwidth: dict[str, Any], limits: Limits) -> None:
     assert conf(bandwidth=bandwidth).limits == limits
 
 
+def test_containerd_s_spelling_of_what_it_passes_is_taken() -> None:
+    runtime = {
+        "bandwidth": {"IngressRate": 8 * 10**6, "EgressRate": 0, "EgressBurst": 0},
+        "dns": {"Servers": ["10.0.0.9"], "Searches": None, "Options": None},
+    }
+    got = conf(runtimeConfig=runtime)
+    assert got.limits == conf(runtimeConfig={"bandwidth": {"ingressRate": 8 * 10**6}}).limits
+    assert got.dns.nameservers == ("10.0.0.9",)
+    assert got.raw["runtimeConfig"] == runtime  # other plugins get it as it came
+
+
 def test_what_the_runtime_passes_comes_before_the_netconfs_bandwidth() -> None:
     assert not conf(bandwidth={"ingressRate": 10**6}, **limited()).limits
 
