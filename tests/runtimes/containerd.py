@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.runtimes.images import IMAGE
+from tests.runtimes.machine import signal_inside
 from tests.runtimes.node import RuntimeNode
 from tests.smoke.ports import wait_until
 
@@ -44,15 +46,7 @@ class Containerd:
     @contextmanager
     def container(self, name: str, *command: str) -> Iterator[None]:
         """Run a container as `ctr run --cni` does, until the end of the block."""
-        options = ("--rm", "--cni", "--snapshotter", "native", "--cgroup", self._cgroup(name))
-        words = self.node.here.command("ctr", "--address", str(self.socket), "run", *options)
-        process = subprocess.Popen(
-            [*words, IMAGE, name, *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = self._start(name, *command)
         try:
             wait_until(lambda: self._has_network(name, process), f"container {name}")
             yield
@@ -61,6 +55,34 @@ class Containerd:
                 self.ctr("task", "kill", "--signal", "SIGKILL", name)
             printed, _ = process.communicate(timeout=30)
             assert "error" not in printed.lower(), printed
+
+    @contextmanager
+    def deserted_container(self, name: str) -> Iterator[None]:
+        """Start a container, and kill it after its runtime: nobody calls DEL for it."""
+        process = self._start(name)
+        try:
+            wait_until(lambda: self._has_network(name, process), f"container {name}")
+            signal_inside(process, signal.SIGKILL)
+            process.communicate(timeout=30)
+            self.ctr("task", "kill", "--signal", "SIGKILL", name)
+            yield
+        finally:
+            signal_inside(process, signal.SIGKILL)
+            process.communicate(timeout=30)
+            self.ctr("task", "delete", "--force", name)
+            self.ctr("container", "delete", name)
+            self.node.here.run("rm", f"/var/lib/cni/results/pods-default-{name}-eth0")
+
+    def _start(self, name: str, *command: str) -> subprocess.Popen[str]:
+        options = ("--rm", "--cni", "--snapshotter", "native", "--cgroup", self._cgroup(name))
+        words = self.node.here.command("ctr", "--address", str(self.socket), "run", *options)
+        return subprocess.Popen(
+            [*words, IMAGE, name, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
     def execute(self, container: str, *words: str) -> str:
         """Run a command in a container and give its standard output."""

@@ -41,7 +41,13 @@ class Cri:
         return bool({each["type"]: each["status"] for each in conditions}["NetworkReady"])
 
     @contextmanager
-    def pod(self, name: str, *command: str, ports: dict[int, int] | None = None) -> Iterator[Pod]:
+    def pod(
+        self,
+        name: str,
+        *command: str,
+        ports: dict[int, int] | None = None,
+        annotations: dict[str, str] | None = None,
+    ) -> Iterator[Pod]:
         """Run a pod with one container; `ports` are the container's ports by the host's."""
         mappings = [
             {"host_port": host, "container_port": inside} for host, inside in (ports or {}).items()
@@ -53,6 +59,9 @@ class Cri:
             "hostname": name,
             "linux": linux,
             "port_mappings": mappings,
+            "annotations": [
+                {"key": key, "value": value} for key, value in (annotations or {}).items()
+            ],
         }
         sandbox = self.call("RunPodSandbox", config=config)["pod_sandbox_id"]
         pod = Pod(self, sandbox, config)

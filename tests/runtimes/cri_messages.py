@@ -18,13 +18,14 @@ _SCALARS = {
 }
 
 # Message, then its fields: number, type ("*" after it: repeated), name. What is not used is left
-# out, which the wire format allows; enums are the int32 that they are on the wire.
+# out, which the wire format allows; an enum is an int32 there, a map a list of pairs.
 _MESSAGES = {
     "PortMapping": "1 int32 protocol, 2 int32 container_port, 3 int32 host_port, 4 string host_ip",
     "PodSandboxMetadata": "1 string name, 2 string uid, 3 string namespace, 4 uint32 attempt",
     "LinuxPodSandboxConfig": "1 string cgroup_parent",
+    "Annotation": "1 string key, 2 string value",
     "PodSandboxConfig": "1 PodSandboxMetadata metadata, 2 string hostname, 3 string log_directory,"
-    " 5 PortMapping* port_mappings, 8 LinuxPodSandboxConfig linux",
+    " 5 PortMapping* port_mappings, 7 Annotation* annotations, 8 LinuxPodSandboxConfig linux",
     "RunPodSandboxRequest": "1 PodSandboxConfig config",
     "RunPodSandboxResponse": "1 string pod_sandbox_id",
     "PodSandboxStatusRequest": "1 string pod_sandbox_id",

@@ -40,3 +40,24 @@ def test_pods_reach_one_another_and_the_outside(node: RuntimeNode, chained: bool
                 # A pod comes back from the host's port to its neighbour on the same network.
                 url = f"http://{HOST_ADDRESSES[0]}:{HOST_PORT}/page"
                 assert other.execute("wget", "-q", "-O", "-", url) == PAGE
+
+
+def test_a_pod_s_annotations_limit_its_bandwidth(node: RuntimeNode) -> None:
+    conflist = node.conflist(*chain())
+    conflist["plugins"][0]["capabilities"] = {"bandwidth": True}
+    node.offer(conflist)
+    annotations = {
+        "kubernetes.io/ingress-bandwidth": "40M",
+        "kubernetes.io/egress-bandwidth": "20M",
+    }
+    with (
+        containerd(node) as runtime,
+        cri(runtime.socket, node.here.cgroup) as kubelet,
+    ):
+        wait_until(kubelet.network_ready, "the runtime has read the conflist")
+        with kubelet.pod("one", *WEB_SERVER, annotations=annotations) as pod:
+            port = node.port(f"pod:{pod.sandbox}/eth0")
+            assert port["spec"]["labels"]["pod"] == "one"
+            limits = port["spec"]["limits"]
+            assert (limits["ingress_bits_s"], limits["egress_bits_s"]) == (40e6, 20e6)
+            assert_reaches(pod.execute, BEYOND_NEIGHBOURS)

@@ -14,6 +14,9 @@ from tests.runtimes.containers import (
     chain,
 )
 from tests.runtimes.node import RuntimeNode
+from tests.smoke.ports import wait_until
+
+PATIENCE_S = 30
 
 
 @pytest.mark.parametrize("chained", [False, True], ids=["alone", "chained"])
@@ -29,3 +32,19 @@ def test_containers_reach_one_another_and_the_outside(node: RuntimeNode, chained
         if chained:
             addresses = node.addresses("pod:default-one/eth0")
             assert_chain_did_its_work(node, execute, addresses)
+
+
+def test_what_nobody_detached_is_removed_without_the_runtime(node: RuntimeNode) -> None:
+    node.offer(node.conflist())
+    with (
+        containerd(node) as runtime,
+        runtime.container("kept"),
+        runtime.deserted_container("lost"),
+    ):
+        kept = node.addresses("pod:default-kept/eth0")
+        wait_until(
+            lambda: set(node.left_over()["leases"]) == set(kept), "the agent sees it", PATIENCE_S
+        )
+        assert node.pods() == {"pod:default-kept/eth0"}
+        assert node.left_over()["records"] == ["pods@default-kept@eth0.json"]
+        assert_reaches(partial(runtime.execute, "kept"), BEYOND_NEIGHBOURS)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.runtimes.containers import chain
 from tests.runtimes.libcni import Attachment, LibCni, PluginError
 from tests.runtimes.node import RuntimeNode
 from tests.runtimes.pods import Pod, pod
 from tests.unit.dataplane_process import ROOT
 
 SPOKEN_BY_DEBIANS = ["0.3.0", "0.3.1", "0.4.0", "1.0.0"]
+SPOKEN_BY_FIREWALL = ["0.4.0", "1.0.0"]
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,20 @@ def libcni(node: RuntimeNode, tmp_path: Path) -> LibCni:
     return LibCni(node.here, node.plugins, tmp_path)
 
 
-@pytest.mark.parametrize("version", SPOKEN_BY_DEBIANS)
+@pytest.mark.parametrize(
+    ("version", "chained"),
+    [
+        *((version, False) for version in SPOKEN_BY_DEBIANS),
+        *((version, True) for version in SPOKEN_BY_FIREWALL),
+    ],
+)
 def test_a_runtime_on_debians_libcni(
-    node: RuntimeNode, client: Path, one: Pod, tmp_path: Path, version: str
+    node: RuntimeNode, client: Path, one: Pod, tmp_path: Path, version: str, chained: bool
 ) -> None:
     conflist = tmp_path / "pods.conflist"
-    conflist.write_text(json.dumps(node.conflist(version=version)))
+    # bandwidth 1.1.1 cannot CHECK what it did not limit.
+    after = [each for each in chain() if each["type"] != "bandwidth"] if chained else []
+    conflist.write_text(json.dumps(node.conflist(*after, version=version)))
     words = (str(client), str(conflist), str(node.plugins), str(tmp_path / "cache"), one.path)
     node.here.run(*words)
 
