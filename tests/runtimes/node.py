@@ -32,6 +32,9 @@ OUTSIDE_OF_PODMAN = "10.89.255.1"
 HOST_ADDRESSES = ("192.0.2.1", "2001:db8::1")
 """What the machine has in another network, that of its visitors."""
 
+VISITOR = ("192.0.2.2", "2001:db8::2")
+"""What a host there has, which knows no way to the containers."""
+
 _RANGES = [
     [{"subnet": "10.88.0.0/16", "rangeEnd": "10.88.254.255"}],
     [{"subnet": "fd88::/64", "rangeEnd": "fd88::fff0"}],
@@ -130,6 +133,7 @@ class RuntimeNode(Node):
             "other leases": [
                 path for path in files if re.search(r"/networks/.*/[0-9a-f.:]+$", path)
             ],
+            "tables": self.here.run("nft", "list", "tables", "inet").splitlines(),
             "rules": [line for line in rules.splitlines() if _names_an_address(line)],
         }
         return {what: names for what, names in found.items() if names}
@@ -161,7 +165,7 @@ def runtime_node() -> Iterator[RuntimeNode]:
 
 def _wire_client(host: Netns, client: Netns) -> None:
     host.ip(f"link add lan0 type veth peer name eth0 netns {client.name}")
-    ends = ((host, "lan0", HOST_ADDRESSES), (client, "eth0", ("192.0.2.2", "2001:db8::2")))
+    ends = ((host, "lan0", HOST_ADDRESSES), (client, "eth0", VISITOR))
     for space, ifname, (ip4, ip6) in ends:
         space.ip(
             f"addr add {ip4}/24 dev {ifname}",
