@@ -17,7 +17,7 @@
 
 /* How long the last packet waits at most. TCP needs no more than some of its round trips. */
 #define LATENCY_DIVISOR 20 /* of a second: 50 ms */
-#define BYTES_MIN (128 * 1024)
+#define BYTES_MIN (64 * 1024)
 #define BITS_PER_BYTE 8
 
 /* All ports together hold no more than this part of the packet buffers. */
