@@ -5,16 +5,14 @@ GC does not reach plugins under a meta-plugin, and not every runtime sends it.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Collection
 from typing import Final
 
-from cni_virtio import ipam, netconf, sandbox
+from cni_virtio import leases, sandbox
 from cni_virtio.attach import Node, release
-from cni_virtio.spec import CniError, Request
+from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key
 from cni_virtio.turns import Turns
 
@@ -88,7 +86,7 @@ class Collector:
         try:
             with self._turns.of_container(attachment.name, attachment.container_id):
                 if self._node.wanted.get(attachment.key) is None:
-                    free_lease(attachment)
+                    leases.free(attachment)
         except CniError as error:
             ips = ", ".join(attachment.ips) or "its addresses"
             if self._unfreed.get(attachment.key) != error.msg:
@@ -97,23 +95,6 @@ class Collector:
             return
         del self._leases[attachment.key]
         self._unfreed.pop(attachment.key, None)
-
-
-def free_lease(attachment: Attachment) -> None:
-    """Run the IPAM plugin's DEL with what its ADD was given. Raises CniError."""
-    if not attachment.netconf:
-        return  # adopted from a dataplane, which knows nothing of IPAM
-    stdin = json.dumps(attachment.netconf).encode()
-    env = {
-        "CNI_COMMAND": "DEL",
-        "CNI_CONTAINERID": attachment.container_id,
-        "CNI_IFNAME": attachment.ifname,
-        "CNI_NETNS": "",
-        "CNI_ARGS": attachment.cni_args,
-        "CNI_PATH": attachment.cni_path,
-    }
-    request = Request.parse(os.environ | env, stdin)
-    ipam.delegate("DEL", netconf.parse(stdin), request)
 
 
 def _say(attachment: Attachment) -> None:

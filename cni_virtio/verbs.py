@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
-from cni_virtio import ipam, netconf, netns
+from cni_virtio import ipam, leases, netconf, netns
 from cni_virtio.attach import Node, attach, detach, release
 from cni_virtio.check import check
 from cni_virtio.netconf import NetConf
@@ -88,7 +86,7 @@ class Verbs:
         log.info("GC of %s: removing %s/%s", conf.name, *attachment.key)
         steps: list[Callable[[], object]] = [
             lambda: release(self._node, attachment),
-            lambda: _free(attachment, request),
+            lambda: leases.free(attachment, request.env.get("CNI_PATH", "")),
         ]
         if _asked_through_it(attachment):
             steps.reverse()
@@ -143,29 +141,6 @@ def _valid_attachments(conf: NetConf) -> frozenset[tuple[str, str]]:
 def _asked_through_it(attachment: Attachment) -> bool:
     kind = attachment.netconf.get("ipam", {}).get("type")
     return ipam.needs_interface(kind)
-
-
-def _free(attachment: Attachment, request: Request) -> None:
-    """Have IPAM free the addresses of an attachment, as its own DEL would."""
-    if not attachment.netconf:
-        return
-    stdin = json.dumps(attachment.netconf).encode()
-    env = request.env | {
-        "CNI_COMMAND": "DEL",
-        "CNI_CONTAINERID": attachment.container_id,
-        "CNI_IFNAME": attachment.ifname,
-        "CNI_NETNS": "",
-    }
-    as_del = replace(
-        request,
-        command="DEL",
-        container_id=attachment.container_id,
-        ifname=attachment.ifname,
-        netns="",
-        env=env,
-        stdin=stdin,
-    )
-    ipam.delegate("DEL", netconf.parse(stdin), as_del)
 
 
 def reply_version(stdin: bytes, conf: NetConf | None) -> str:
