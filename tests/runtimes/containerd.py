@@ -60,8 +60,10 @@ class Containerd:
     def deserted_container(self, name: str) -> Iterator[None]:
         """Start a container, and kill it after its runtime: nobody calls DEL for it."""
         process = self._start(name)
+        cached = f"/var/lib/cni/results/pods-default-{name}-eth0"
         try:
             wait_until(lambda: self._has_network(name, process), f"container {name}")
+            wait_until(lambda: self.node.here.has(cached), "libcni to take note of the result")
             signal_inside(process, signal.SIGKILL)
             process.communicate(timeout=30)
             self.ctr("task", "kill", "--signal", "SIGKILL", name)
@@ -71,7 +73,7 @@ class Containerd:
             process.communicate(timeout=30)
             self.ctr("task", "delete", "--force", name)
             self.ctr("container", "delete", name)
-            self.node.here.run("rm", f"/var/lib/cni/results/pods-default-{name}-eth0")
+            self.node.here.run("rm", cached)
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[str]:
         options = ("--rm", "--cni", "--snapshotter", "native", "--cgroup", self._cgroup(name))

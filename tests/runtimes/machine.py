@@ -73,6 +73,10 @@ class Machine:
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
         return done.stdout
 
+    def has(self, path: str) -> bool:
+        """Tell whether there is something at a path inside."""
+        return self.try_run("test", "-e", path).returncode == 0
+
     @contextmanager
     def running(self, log: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run a command inside in the background, and end it at the end of the block."""

@@ -79,7 +79,6 @@ def test_all_is_well() -> None:
     ("keys", "code", "said"),
     [
         ({"failures": {"pods": "no uplink"}}, 51, "pods: no uplink"),
-        ({"shortage": short("raise memory")}, 50, "takes no more ports: raise memory"),
         ({"port_count": 4}, 50, "the dataplane has 4 ports, and takes no more"),
         ({"in_use": 9}, 51, "all 9 buffers of pool std are in use: raise dataplane.memory"),
     ],
@@ -89,6 +88,12 @@ def test_status_names_what_is_lacking(keys: dict[str, Any], code: int, said: str
         check_ready(node(**keys), STATUS, CONF)
     assert caught.value.code == code
     assert said in caught.value.msg
+
+
+def test_status_names_what_a_port_found_no_room_for() -> None:
+    with pytest.raises(CniError, match="takes no more ports: raise memory") as caught:
+        check_ready(node(shortage=short("raise memory")), STATUS, CONF)
+    assert caught.value.code == 50
 
 
 @pytest.mark.parametrize(
