@@ -52,6 +52,8 @@ class Node:
     supervised_by: str = "agent"
     confinement: tuple[str, ...] = ()
     """What the agent is executed by, with fewer privileges."""
+    more_agent_config: str = ""
+    """What else the section `agent` of the agent's YAML says."""
 
     @property
     def socket(self) -> Path:
@@ -182,6 +184,7 @@ agent:
   socket: {self.socket}
   state_dir: {self.directory}/state
   socket_dir: {self.directory}/vhost
+  {self.more_agent_config}
 dataplane:
   socket: {self.directory}/dataplane.sock
   main_core: {CORES[0]}
