@@ -8,29 +8,6 @@
 #include "port.h"
 #include "worker.h"
 
-static const char *const drop_names[CV_DROP_COUNT] = {
-    [CV_DROP_RUNT] = "runt",
-    [CV_DROP_SPOOF_MAC] = "spoof_mac",
-    [CV_DROP_SPOOF_ARP] = "spoof_arp",
-    [CV_DROP_SPOOF_IPV4] = "spoof_ipv4",
-    [CV_DROP_SPOOF_IPV6] = "spoof_ipv6",
-    [CV_DROP_VLAN] = "vlan",
-    [CV_DROP_NO_DESTINATION] = "no_destination",
-    [CV_DROP_RESERVED] = "reserved_group",
-    [CV_DROP_BAD_OFFLOAD] = "bad_offload",
-    [CV_DROP_TOO_BIG] = "too_big",
-    [CV_DROP_NO_MBUF] = "no_mbuf",
-    [CV_DROP_NOT_READY] = "not_ready",
-    [CV_DROP_TX_FULL] = "tx_full",
-    [CV_DROP_RX_ERROR] = "rx_error",
-    [CV_DROP_RX_MISSED] = "rx_missed",
-    [CV_DROP_INGRESS_LIMIT] = "ingress_limit",
-};
-
-const char *cv_drop_name(int reason) {
-    return reason >= 0 && reason < CV_DROP_COUNT ? drop_names[reason] : NULL;
-}
-
 int cv_port_counters(int id, struct cv_port_counters *counters) {
     struct port *port = cv_port_get(id);
 
