@@ -41,6 +41,11 @@ enum cv_drop {
     CV_DROP_SPOOF_ARP,      /* ARP sender is not the port's */
     CV_DROP_SPOOF_IPV4,     /* IPv4 source is not the port's */
     CV_DROP_SPOOF_IPV6,     /* IPv6 source is not the port's */
+    CV_DROP_SPOOF_ND,       /* neighbour discovery about another's address, or with another's MAC */
+    CV_DROP_ROGUE_RA,       /* router advertisement from a container */
+    CV_DROP_ROGUE_REDIRECT, /* ICMP redirect from a container */
+    CV_DROP_ROGUE_DHCP,     /* answer of a DHCP server from a container */
+    CV_DROP_HIDDEN,         /* headers where the spoof check cannot see them */
     CV_DROP_VLAN,           /* tagged frame from a container, or a tag of no network */
     CV_DROP_NO_DESTINATION, /* unicast to an address nobody has */
     CV_DROP_RESERVED,       /* link-local control frame (802.1D group) from or to a container */

@@ -6,9 +6,12 @@
 #include <rte_udp.h>
 #include <stdlib.h>
 
+#include "guard.h"
 #include "packet.h"
+#include "sources.h"
 
 #define PASS CV_DROP_COUNT
+#define LLC_LENGTH_END 0x600 /* of what is a length in place of a type */
 #define DHCP_CLIENT_PORT RTE_BE16(68)
 #define DHCP_SERVER_PORT RTE_BE16(67)
 
@@ -57,41 +60,31 @@ void cv_sources_free(struct sources *sources) {
     memset(sources, 0, sizeof(*sources));
 }
 
-static inline bool any_address(const struct sources *sources) {
-    return sources->n_ip6 > 0;
-}
-
-static bool own_ip4(const struct sources *sources, uint32_t ip) {
-    for (uint16_t i = 0; i < sources->n_ip4; i++)
-        if (sources->ip4[i] == ip)
-            return true;
-    return false;
-}
-
-static bool own_ip6(const struct sources *sources, const uint8_t *ip) {
-    for (uint16_t i = 0; i < sources->n_ip6; i++)
-        if (memcmp(sources->ip6[i], ip, sizeof(sources->ip6[i])) == 0)
-            return true;
-    return false;
+/* Only the sender goes into others' caches (RFC 826); the target counts where there is none. */
+static bool is_own_arp(const struct sources *sources, const struct rte_arp_hdr *arp) {
+    if (arp->arp_data.arp_sip != 0)
+        return cv_owns_ip4(sources, arp->arp_data.arp_sip);
+    if (arp->arp_opcode == RTE_BE16(RTE_ARP_OP_REVREQUEST))
+        return true;
+    /* A probe: to have an address given up is to probe for it at the same time (RFC 5227, 2.1). */
+    return arp->arp_opcode == RTE_BE16(RTE_ARP_OP_REQUEST) &&
+           cv_owns_ip4(sources, arp->arp_data.arp_tip);
 }
 
 static enum cv_drop check_arp(const struct sources *sources, const uint8_t *l3, uint32_t len) {
     struct rte_arp_hdr arp;
-    uint32_t ip;
 
     if (len < sizeof(arp))
         return CV_DROP_RUNT;
     memcpy(&arp, l3, sizeof(arp));
     if (arp.arp_hardware != RTE_BE16(RTE_ARP_HRD_ETHER) ||
         arp.arp_protocol != RTE_BE16(RTE_ETHER_TYPE_IPV4) || arp.arp_hlen != RTE_ETHER_ADDR_LEN ||
-        arp.arp_plen != sizeof(ip))
+        arp.arp_plen != sizeof(arp.arp_data.arp_sip) ||
+        arp.arp_opcode == RTE_BE16(RTE_ARP_OP_REVREPLY))
         return CV_DROP_SPOOF_ARP;
     if (cv_mac(arp.arp_data.arp_sha.addr_bytes) != sources->mac)
         return CV_DROP_SPOOF_ARP;
-    ip = arp.arp_data.arp_sip; /* 0: a probe (RFC 5227) */
-    if (ip != 0 && any_address(sources) && !own_ip4(sources, ip))
-        return CV_DROP_SPOOF_ARP;
-    return PASS;
+    return !cv_has_addresses(sources) || is_own_arp(sources, &arp) ? PASS : CV_DROP_SPOOF_ARP;
 }
 
 /* A client that has no address yet may ask all DHCP servers for one (RFC 2131, 4.1). */
@@ -117,24 +110,37 @@ static enum cv_drop check_ipv4(const struct sources *sources, const uint8_t *l3,
     if (len < sizeof(struct rte_ipv4_hdr))
         return CV_DROP_RUNT;
     memcpy(&source, l3 + offsetof(struct rte_ipv4_hdr, src_addr), sizeof(source));
-    if (likely(own_ip4(sources, source)) || !any_address(sources))
-        return PASS;
+    if (likely(cv_owns_ip4(sources, source)) || !cv_has_addresses(sources))
+        return cv_guard_ipv4(l3, len);
     return source == 0 && is_dhcp_request(l3, len) ? PASS : CV_DROP_SPOOF_IPV4;
 }
 
 static enum cv_drop check_ipv6(const struct sources *sources, const uint8_t *l3, uint32_t len) {
     static const uint8_t unspecified[16];
     const uint8_t *source = l3 + offsetof(struct rte_ipv6_hdr, src_addr);
+    bool is_unspecified;
 
     if (len < sizeof(struct rte_ipv6_hdr))
         return CV_DROP_RUNT;
-    if (likely(own_ip6(sources, source)) || !any_address(sources))
-        return PASS;
-    /* Duplicate address detection, and the multicast report that goes with it (RFC 4862, 3590). */
-    if (memcmp(source, unspecified, sizeof(unspecified)) == 0 &&
-        (l3[6] == IPPROTO_ICMPV6 || l3[6] == IPPROTO_HOPOPTS))
-        return PASS;
-    return CV_DROP_SPOOF_IPV6;
+    if (likely(cv_owns_ip6(sources, source)))
+        return cv_guard_ipv6(sources, l3, len, false);
+    is_unspecified = memcmp(source, unspecified, sizeof(unspecified)) == 0;
+    if (!is_unspecified && cv_has_addresses(sources))
+        return CV_DROP_SPOOF_IPV6;
+    return cv_guard_ipv6(sources, l3, len, is_unspecified);
+}
+
+/*
+ * LLC and SNAP as in IEEE 802.2 (RFC 1042, and 802.1H's tunnel of it): other systems, and what
+ * bridges to other media, take it for the Ethernet frame of the type behind it.
+ */
+static bool is_ip_in_snap(const uint8_t *frame, uint32_t len) {
+    static const uint8_t rfc1042[] = {0xaa, 0xaa, 0x03, 0, 0, 0};
+    static const uint8_t tunnel[] = {0xaa, 0xaa, 0x03, 0, 0, 0xf8};
+    const uint8_t *llc = frame + RTE_ETHER_HDR_LEN;
+
+    return cv_ethertype(frame) < LLC_LENGTH_END && len >= RTE_ETHER_HDR_LEN + sizeof(rfc1042) &&
+           (memcmp(llc, rfc1042, sizeof(rfc1042)) == 0 || memcmp(llc, tunnel, sizeof(tunnel)) == 0);
 }
 
 enum cv_drop cv_spoof_check(const struct sources *sources, const struct rte_mbuf *packet) {
@@ -153,6 +159,6 @@ enum cv_drop cv_spoof_check(const struct sources *sources, const struct rte_mbuf
     case RTE_ETHER_TYPE_RARP:
         return check_arp(sources, l3, len);
     default:
-        return PASS;
+        return is_ip_in_snap(frame, packet->data_len) ? CV_DROP_HIDDEN : PASS;
     }
 }

@@ -11,8 +11,9 @@ int cv_sources_init(struct sources *sources, uint64_t mac, const struct cv_ip *i
 void cv_sources_free(struct sources *sources);
 
 /*
- * Compares the frame's MAC, ARP, IPv4 and IPv6 sender with the port's own. A port without any
- * address (no IPAM) is held to its MAC only. Returns CV_DROP_COUNT if the packet may pass.
+ * Compares the frame's MAC, ARP, IPv4 and IPv6 sender with the port's own, and has guard.h look at
+ * what it says. A port without any address (no IPAM) is held to its MAC, and to what is not a
+ * container's to say. Returns CV_DROP_COUNT if the packet may pass.
  */
 enum cv_drop cv_spoof_check(const struct sources *sources, const struct rte_mbuf *packet);
 

@@ -58,6 +58,8 @@ static void forward(struct burst *burst, struct rte_mbuf *packet) {
 static bool is_tagged(const struct rte_mbuf *packet) {
     uint16_t type = cv_ethertype(rte_pktmbuf_mtod(packet, const uint8_t *));
 
+    if (likely(type < RTE_ETHER_TYPE_VLAN))
+        return false;
     return type == RTE_ETHER_TYPE_VLAN || type == RTE_ETHER_TYPE_QINQ ||
            type == RTE_ETHER_TYPE_QINQ1;
 }

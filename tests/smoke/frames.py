@@ -13,7 +13,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, ARP, VLAN, IPV6 = 0x0800, 0x0806, 0x8100, 0x86DD
 EXPERIMENTAL = 0x88B5
 """The type that IEEE 802 leaves to local experiments."""
-TCP, UDP, ICMPV6 = 6, 17, 58
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 
 _SOL_PACKET = 263
 _PACKET_AUXDATA = 8
@@ -46,20 +46,43 @@ def ethernet(
     destination: str, source: str, ethertype: int, payload: bytes, vlan: int | None = None
 ) -> bytes:
     tag = b"" if vlan is None else struct.pack("!HH", VLAN, vlan)
-    header = _mac(destination) + _mac(source) + tag + struct.pack("!H", ethertype)
+    header = mac_bytes(destination) + mac_bytes(source) + tag + struct.pack("!H", ethertype)
     return (header + payload).ljust(60, b"\0")
 
 
-def ipv4(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
-    addresses = _ip(source) + _ip(destination)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0)
+def ipv4(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    option_words: int = 0,
+    fragment_field: int = 0,
+    header_words: int = 0,
+) -> bytes:
+    """Build a packet; with option_words of no-operations, or a header that says it is shorter."""
+    addresses = ip_bytes(source) + ip_bytes(destination) + b"\1" * (4 * option_words)
+    first = 0x40 | (header_words or 5 + option_words)
+    total_bytes = 12 + len(addresses) + len(payload)
+    header = struct.pack("!BBHHHBBH", first, 0, total_bytes, 0, fragment_field, 64, protocol, 0)
     checksum = internet_checksum(header + addresses)
     return header[:10] + struct.pack("!H", checksum) + addresses + payload
 
 
 def ipv6(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
     header = struct.pack("!IHBB", 6 << 28, len(payload), protocol, 255)
-    return header + _ip(source) + _ip(destination) + payload
+    return header + ip_bytes(source) + ip_bytes(destination) + payload
+
+
+def destination_options(next_header: int, units: int = 0) -> bytes:
+    """Build an extension header of 8 bytes and `units` more times 8, all padding."""
+    padding = 4 + 8 * units
+    return struct.pack("!BBBB", next_header, units, 1, padding) + bytes(padding)
+
+
+def fragment(next_header: int, offset_bytes: int, more: bool) -> bytes:
+    """Build the extension header of a fragment."""
+    return struct.pack("!BBHI", next_header, 0, offset_bytes | more, 1)
 
 
 def udp(source_port: int, destination_port: int, payload: bytes) -> bytes:
@@ -70,19 +93,31 @@ def udp(source_port: int, destination_port: int, payload: bytes) -> bytes:
 def udp6(source: str, destination: str, payload: bytes, port: int = 9) -> bytes:
     """Build an IPv6 packet with a datagram."""
     bare = udp(port, port, payload)
-    checksum = l4_checksum(_ip(source) + _ip(destination), UDP, bare)
+    checksum = l4_checksum(ip_bytes(source) + ip_bytes(destination), UDP, bare)
     return ipv6(source, destination, UDP, bare[:6] + struct.pack("!H", checksum) + bare[8:])
 
 
-def arp_request(mac: str, sender: str, target: str) -> bytes:
-    head = struct.pack("!HHBBH", 1, IPV4, 6, 4, 1)
-    return head + _mac(mac) + _ip(sender) + bytes(6) + _ip(target)
+def arp(operation: int, mac: str, sender: str, target: str) -> bytes:
+    head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
+    return head + mac_bytes(mac) + ip_bytes(sender) + bytes(6) + ip_bytes(target)
 
 
-def neighbour_solicitation(source: str, destination: str, target: str) -> bytes:
-    bare = struct.pack("!BBHI", 135, 0, 0, 0) + _ip(target)
-    checksum = l4_checksum(_ip(source) + _ip(destination), ICMPV6, bare)
-    return ipv6(source, destination, ICMPV6, bare[:2] + struct.pack("!H", checksum) + bare[4:])
+def icmpv4(kind: int, code: int, body: bytes) -> bytes:
+    """Build a message; `body` is what follows the checksum."""
+    checksum = internet_checksum(struct.pack("!BBH", kind, code, 0) + body)
+    return struct.pack("!BBH", kind, code, checksum) + body
+
+
+def icmpv6(source: str, destination: str, kind: int, body: bytes) -> bytes:
+    """Build a message; `body` is what follows the checksum."""
+    bare = struct.pack("!BBH", kind, 0, 0) + body
+    checksum = l4_checksum(ip_bytes(source) + ip_bytes(destination), ICMPV6, bare)
+    return bare[:2] + struct.pack("!H", checksum) + body
+
+
+def link_layer_option(kind: int, mac: str) -> bytes:
+    """Build an option of neighbour discovery."""
+    return bytes([kind, 1]) + mac_bytes(mac)
 
 
 def receive(sock: socket.socket, timeout_s: float) -> Frame | None:
@@ -147,9 +182,9 @@ def internet_checksum(data: bytes) -> int:
     return (0xFFFF - total) % 0xFFFF
 
 
-def _mac(text: str) -> bytes:
+def mac_bytes(text: str) -> bytes:
     return bytes.fromhex(text.replace(":", ""))
 
 
-def _ip(text: str) -> bytes:
+def ip_bytes(text: str) -> bytes:
     return ipaddress.ip_address(text).packed
