@@ -35,7 +35,9 @@ def problem(path: str, patience_s: float = _PATIENCE_S) -> str:
     try:
         first = _rounds(client)
         deadline_s = time.monotonic() + patience_s
-        while stuck := [core for core, count in _rounds(client).items() if count == first[core]]:
+        while stuck := [
+            core for core, count in _rounds(client).items() if count == first.get(core)
+        ]:
             if time.monotonic() > deadline_s:
                 return f"workers on cores {','.join(map(str, stuck))} do not move"
             time.sleep(_LOOK_AGAIN_S)

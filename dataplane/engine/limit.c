@@ -17,7 +17,9 @@
 
 void cv_limit_set(struct limit *limit, uint64_t rate_bits_s, uint64_t burst_bits) {
     double hz = rte_get_tsc_hz(), per_bit = rate_bits_s == 0 ? 0 : hz / rate_bits_s;
-    uint64_t per_mib = per_bit * BITS_PER_BYTE * (1 << MIB_SHIFT), burst = per_bit * burst_bits;
+    uint64_t per_mib = per_bit * BITS_PER_BYTE * (1 << MIB_SHIFT);
+    /* With none at all there would never be credit. */
+    uint64_t burst = rate_bits_s == 0 ? 0 : RTE_MAX((uint64_t)(per_bit * burst_bits), 1ul);
 
     atomic_store_explicit(&limit->cycles_per_mib, rate_bits_s == 0 ? 0 : RTE_MAX(per_mib, 1ul),
                           memory_order_relaxed);

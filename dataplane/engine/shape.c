@@ -23,6 +23,9 @@
 /* All ports together hold no more than this part of the packet buffers. */
 #define POOL_DIVISOR 2
 
+/* Packet buffers that a port may hold even if the others hold all that they may. */
+#define MBUFS_ALWAYS 64
+
 struct shaper {
     _Atomic uint64_t max_bytes;
     rte_spinlock_t sending; /* tried only: who sends from here keeps others from overtaking */
@@ -146,14 +149,18 @@ static void send(struct worker *worker, struct port *port, struct rte_mbuf **pac
     }
 }
 
-/* Sends what waits, as far as there is credit. Only by who has shaper->sending. */
+/*
+ * Sends what waits, as far as there is credit. Only by who has shaper->sending. No more than waits
+ * now: others may add to it faster than the port takes it, and a round has to end.
+ */
 static uint32_t send_waiting(struct worker *worker, struct port *port, struct shaper *shaper) {
     struct rte_mbuf *packets[CV_BURST];
-    uint32_t sum = 0;
+    uint32_t sum = 0, most;
     uint64_t bytes;
 
     cut(port, shaper, port->lanes[worker->index]);
-    while (!is_empty(shaper)) {
+    most = atomic_load_explicit(&shaper->n, memory_order_relaxed);
+    while (sum < most && !is_empty(shaper)) {
         /* To a port out of service it goes at once, to be dropped there. */
         bool is_ready = atomic_load_explicit(&port->n_tx, memory_order_relaxed) > 0;
         uint64_t now = rte_rdtsc();
@@ -218,6 +225,16 @@ static bool has_room(struct shaper *shaper, const struct rte_mbuf *packet, uint3
     return has_room;
 }
 
+/* Some may wait for every port, whatever others have taken of the pool. */
+static bool holds_few(struct shaper *shaper) {
+    bool holds_few;
+
+    rte_spinlock_lock(&shaper->lock);
+    holds_few = shaper->n_mbufs < MBUFS_ALWAYS;
+    rte_spinlock_unlock(&shaper->lock);
+    return holds_few;
+}
+
 static bool put_in(struct shaper *shaper, struct rte_mbuf *packet, uint32_t wire_bytes) {
     uint32_t n;
 
@@ -241,7 +258,8 @@ static void hold(struct shaper *shaper, struct lane *lane, struct rte_mbuf *pack
         return;
     }
     if (atomic_load_explicit(&held_mbufs, memory_order_relaxed) >=
-        cv_std_pool->size / POOL_DIVISOR) {
+            cv_std_pool->size / POOL_DIVISOR &&
+        !holds_few(shaper)) {
         cv_drop(lane, CV_DROP_NO_MBUF, packet);
         return;
     }

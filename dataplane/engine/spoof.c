@@ -12,7 +12,6 @@
 
 #define PASS CV_DROP_COUNT
 #define LLC_LENGTH_END 0x600 /* of what is a length in place of a type */
-#define DHCP_CLIENT_PORT RTE_BE16(68)
 #define DHCP_SERVER_PORT RTE_BE16(67)
 
 /* fe80::/64 with the modified EUI-64 of the MAC (RFC 4291, appendix A). */
@@ -101,7 +100,7 @@ static bool is_dhcp_request(const uint8_t *l3, uint32_t len) {
     if ((ip.fragment_offset & RTE_BE16(RTE_IPV4_HDR_OFFSET_MASK)) != 0)
         return false;
     memcpy(&udp, l3 + l3_len, sizeof(udp));
-    return udp.src_port == DHCP_CLIENT_PORT && udp.dst_port == DHCP_SERVER_PORT;
+    return udp.src_port == RTE_BE16(CV_DHCP_CLIENT_PORT) && udp.dst_port == DHCP_SERVER_PORT;
 }
 
 static enum cv_drop check_ipv4(const struct sources *sources, const uint8_t *l3, uint32_t len) {

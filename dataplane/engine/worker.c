@@ -29,6 +29,7 @@
 #define LARGEST_FRAME_BYTES 65549
 
 #define ROUNDS_PER_CLOCK 1024
+#define LOOKS_AFTER_PER_S 10
 #define WAIT_US 20
 
 struct worker cv_workers[CV_MAX_WORKERS];
@@ -227,7 +228,8 @@ static uint32_t round_of_polls(struct worker *worker) {
 }
 
 /* A look at every watched queue: a notification can be lost when buffers were short. */
-static void look_after(struct worker *worker) {
+static void look_after(struct worker *worker, uint64_t now) {
+    worker->looked_after_at = now;
     worker->charged_until = rte_rdtsc();
     for (uint32_t i = 0; i < worker->n_polls; i++) {
         struct poll *poll = &worker->polls[i];
@@ -293,8 +295,9 @@ static int run(void *argument) {
             worker->now_s = now / hz;
         if (worker->may_sleep && (empty_rounds > EMPTY_ROUNDS_BEFORE_SLEEP ||
                                   (empty_rounds > 0 && only_waits(worker)))) {
-            if (!cv_watch_sleep(worker))
-                look_after(worker);
+            /* Also where credit or traffic of some never let it sleep its time. */
+            if (!cv_watch_sleep(worker) || now - worker->looked_after_at > hz / LOOKS_AFTER_PER_S)
+                look_after(worker, now);
             now = rte_rdtsc();
             worker->stats.sleep_cycles += now - before;
             worker->now_s = now / hz;

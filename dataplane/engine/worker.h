@@ -38,8 +38,9 @@ struct worker {
     int epoll_fd;
     int wake_fd;
     uint32_t now_s; /* engine time */
-    uint16_t home;  /* of the receive queue being served */
-    bool charges;   /* counts the cycles that each queue takes */
+    uint64_t looked_after_at;
+    uint16_t home; /* of the receive queue being served */
+    bool charges;  /* counts the cycles that each queue takes */
     uint64_t charged_until;
 
     struct table *table;
