@@ -83,11 +83,14 @@ class Listener:
     def _add_threads(self) -> None:
         """Have enough threads wait."""
         with self._changed:
-            missing = _LEAST_WAITING - self._waiting
-            self._threads += max(0, missing)
-            self._waiting += max(0, missing)
-        for _ in range(missing):
-            threading.Thread(target=self._run, name="listener", daemon=True).start()
+            while self._waiting < _LEAST_WAITING:
+                try:
+                    threading.Thread(target=self._run, name="listener", daemon=True).start()
+                except RuntimeError as error:
+                    log.warning("%s: those that there are go on", error)
+                    return
+                self._threads += 1
+                self._waiting += 1
 
     def _run(self) -> None:
         try:

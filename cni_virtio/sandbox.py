@@ -80,14 +80,18 @@ def _holders(process: Path, is_own: bool, mounts_seen: set[int]) -> Iterator[tup
     """Give the inodes of all that may be a namespace and that a process keeps, each with a path."""
     with contextlib.suppress(OSError):  # it may end at any time
         renews = _renews_leases(process)
+        threads = list((process / "task").iterdir())
         if not renews:
-            yield from _threads(process)
-        mount_namespace = (process / "ns" / "mnt").stat().st_ino
-        if mount_namespace not in mounts_seen:
-            mounts_seen.add(mount_namespace)
-            yield from _mounted(process)
-        if not (is_own or renews):
-            yield from _open_files(process)
+            yield from _namespaces(threads)
+        for thread in threads:  # the first may have ended, and the others go on
+            with contextlib.suppress(OSError):
+                mount_namespace = (thread / "ns" / "mnt").stat().st_ino
+                if mount_namespace not in mounts_seen:
+                    yield from _mounted(thread)
+                    mounts_seen.add(mount_namespace)
+                if not (is_own or renews):
+                    yield from _open_files(thread)
+                return
 
 
 def _renews_leases(process: Path) -> bool:
@@ -101,11 +105,12 @@ def _renews_leases(process: Path) -> bool:
     return _inode_in(os.fspath((process / "ns" / "net").readlink())) == netns.own_identity()
 
 
-def _threads(process: Path) -> Iterator[tuple[int, Path]]:
+def _namespaces(threads: Iterable[Path]) -> Iterator[tuple[int, Path]]:
     """Read what namespace each thread is in."""
-    for task in (process / "task").iterdir():
-        link = task / "ns" / "net"
-        yield _inode_in(os.fspath(link.readlink())), link
+    for thread in threads:
+        link = thread / "ns" / "net"
+        with contextlib.suppress(OSError):  # one that ends must not hide the others
+            yield _inode_in(os.fspath(link.readlink())), link
 
 
 def _mounted(process: Path) -> Iterator[tuple[int, Path]]:
