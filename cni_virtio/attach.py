@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from cni_virtio import interfaces, ipam, links, spec
+from cni_virtio import interfaces, ipam, leases, links, spec
 from cni_virtio.addressing import Addressing, addressing, result_of
 from cni_virtio.chain import merged
 from cni_virtio.config import AgentConfig
@@ -53,15 +53,15 @@ class Node:
 def attach(node: Node, request: Request, conf: NetConf) -> Result:
     """Carry out an ADD. Raises CniError, and leaves no trace then."""
     assert request.netns_fd is not None
-    wanted = draft(node.config, node.wanted, request, conf)
-    with step("check"):
-        _refuse_second(node, wanted, request.netns_fd)
-        _await_dataplane(node)
-    vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
-    interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
-    with ExitStack() as undo, _as_cni_errors():
-        undo.callback(interface.discard)
-        undo.callback(node.state.delete, wanted.key)
+    with _as_cni_errors(), ExitStack() as undo:
+        wanted = draft(node.config, node.wanted, request, conf)
+        with step("check"):
+            _refuse_second(node, wanted, request)
+            _await_dataplane(node)
+        vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
+        interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
+        undo.callback(_undo, interface.discard)
+        undo.callback(_undo, lambda: node.state.delete(wanted.key))
         lease_by = _lease_through if ipam.needs_interface(conf.ipam_type) else _lease_while
         with step("ipam"):
             leasing = lease_by(node, wanted, interface, conf, request, undo)
@@ -73,11 +73,12 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
         def set_up() -> None:
             with step("configure"):
                 interface.set_up(attachment, given.routes)
-                node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
 
         _connect(node, attachment, interface, Errand(set_up))
         with step("ipam end"):
             leasing.settle()
+        with step("record"):
+            node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
         undo.pop_all()
     return result if conf.prev_result is None else merged(conf.prev_result, result)
 
@@ -113,11 +114,31 @@ def release(node: Node, attachment: Attachment, netns_fd: int | None = None) -> 
     _forget(node, attachment, netns_fd)
 
 
-def _refuse_second(node: Node, wanted: Attachment, netns_fd: int) -> None:
+def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
+    """Remove all of an attachment that no DEL removes, its addresses included.
+
+    The record goes last, so that what failed can be repeated. IPAM plugins are looked for along
+    `cni_path`, or else where the ADD's were. Raises CniError or OSError if something stays.
+    """
+    with _as_cni_errors():
+        if ipam.needs_interface(attachment.netconf.get("ipam", {}).get("type")):
+            leases.free(attachment, cni_path)
+            _unplug(node, attachment)
+            _remove_rest(node, attachment, None)
+        else:
+            _unplug(node, attachment)
+            _remove_rest(node, attachment, None)
+            leases.free(attachment, cni_path)
+        node.state.delete(attachment.key)
+
+
+def _refuse_second(node: Node, wanted: Attachment, request: Request) -> None:
     """Refuse what is there already; an attachment whose namespace is gone makes room.
 
     This comes before IPAM: the undo of a refused second ADD would free the first one's addresses.
     """
+    netns_fd = request.netns_fd
+    assert netns_fd is not None
     present = node.wanted.get(wanted.key)
     if present is None:
         if wanted.interface == "kernel" and links.exists(netns_fd, wanted.ifname):
@@ -130,8 +151,7 @@ def _refuse_second(node: Node, wanted: Attachment, netns_fd: int) -> None:
             msg = f"CNI_IFNAME: {what} is attached already to network {present.name}; DEL it first"
             raise CniError(Code.INVALID_ENVIRONMENT, msg)
     log.info("%s/%s: its former namespace is gone, released", *present.key)
-    with _as_cni_errors():
-        release(node, present)
+    reclaim(node, present, ":".join(request.path))
 
 
 def _await_dataplane(node: Node) -> None:
@@ -153,7 +173,7 @@ def _lease_while(
     leasing = ipam.Delegation("ADD", conf, request)
     undo.callback(leasing.abandon)
     _prepare(node, wanted, interface)
-    undo.callback(release, node, wanted, request.netns_fd)
+    undo.callback(_undo, lambda: release(node, wanted, request.netns_fd))
     return leasing
 
 
@@ -167,7 +187,7 @@ def _lease_through(
 ) -> ipam.Delegation:
     """Have addresses chosen by way of the interface, which works before it has any."""
     _prepare(node, wanted, interface)
-    undo.callback(release, node, wanted, request.netns_fd)
+    undo.callback(_undo, lambda: release(node, wanted, request.netns_fd))
     node.wanted.add(wanted)
     _connect(node, wanted, interface, Errand(lambda: interface.set_up(wanted, ())))
     undo.callback(_free_addresses, conf, request)
@@ -226,10 +246,26 @@ def _unplug(node: Node, attachment: Attachment) -> None:
         node.converger.doubt()
 
 
+def _undo(step_back: Callable[[], object]) -> None:
+    """Take a step of an ADD back; what made the ADD fail is what the runtime must hear of."""
+    try:
+        step_back()
+    except (CniError, OSError) as error:
+        log.warning("undo of ADD: %s", error)
+
+
 def _forget(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
+    try:
+        _remove_rest(node, attachment, netns_fd)
+    finally:
+        node.state.delete(attachment.key)
+
+
+def _remove_rest(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
+    """Remove what an attachment has beside its port. Goes on after errors, and raises the last."""
     with ExitStack() as all_of_it:
-        all_of_it.callback(node.state.delete, attachment.key)
-        all_of_it.callback(_remove_interface, attachment, netns_fd)
+        if not node.wanted.has_socket(attachment.socket_path):  # as a pod's next sandbox may
+            all_of_it.callback(_remove_interface, attachment, netns_fd)
         all_of_it.callback(node.masquerade.remove, attachment.key)
         if attachment.gateways:
             with node.converger.paused():
@@ -252,9 +288,10 @@ def _free_addresses(conf: NetConf, request: Request) -> None:
 def _guess(node: Node, request: Request, conf: NetConf) -> Attachment | None:
     """Say what the attachment would be, for a DEL of which there is no record."""
     try:
-        return draft(node.config, node.wanted, request, conf)
-    except CniError:
+        guess = draft(node.config, node.wanted, request, conf)
+    except (CniError, OSError):
         return None  # an ADD like that cannot have succeeded
+    return None if node.wanted.has_interface(guess) else guess
 
 
 def _host_interface(node: Node, attachment: Attachment) -> spec.Interface | None:

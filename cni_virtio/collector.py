@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Final
 
-from cni_virtio import leases, sandbox
-from cni_virtio.attach import Node, release
+from cni_virtio import sandbox
+from cni_virtio.attach import Node, reclaim
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key
 from cni_virtio.turns import Turns
@@ -35,20 +35,19 @@ class Collector:
         self._node = node
         self._turns = turns
         self._own_pids = own_pids
-        self._leases: dict[Key, Attachment] = {}
-        self._unfreed: dict[Key, str] = {}
+        self._failures: dict[Key, str] = {}
         self._collected = 0
         self._can_tell = sandbox.can_tell()
 
     def messages(self) -> list[str]:
-        """Say what was removed since the start, and which addresses are still to be freed."""
+        """Say what was removed since the start, and what could not be."""
         notes = [] if self._can_tell else [_BLIND]
         if self._collected:
             notes.append(
                 f"{self._collected} attachments were removed because their sandboxes had gone"
                 " without a DEL; the log names them"
             )
-        return notes + [f"cannot free an address: {reason}" for reason in self._unfreed.values()]
+        return notes + [f"{'/'.join(key)}: {reason}" for key, reason in self._failures.items()]
 
     def run(self, stopping: threading.Event) -> None:
         """Look again and again, until told to stop: the body of a thread."""
@@ -60,41 +59,35 @@ class Collector:
             stopping.wait(_PERIOD_S)
 
     def collect(self) -> None:
-        """Look once."""
+        """Look once. What fails is kept on record, and tried again the next time."""
         if not self._can_tell:
             return
-        for attachment in sandbox.gone(self._node.wanted.all(), self._own_pids()):
-            self._remove(attachment)
-        for attachment in list(self._leases.values()):
-            self._free(attachment)
+        # By the records, as what could not be removed whole is wanted no more.
+        gone = sandbox.gone(self._node.state.all(), self._own_pids())
+        keys = {attachment.key for attachment in gone}
+        self._failures = {key: text for key, text in self._failures.items() if key in keys}
+        for attachment in gone:
+            try:
+                self._remove(attachment)
+            except (CniError, OSError) as error:
+                self._note(attachment, str(error))
 
     def _remove(self, attachment: Attachment) -> None:
-        try:
-            with self._turns.of_container(attachment.name, attachment.container_id):
-                if self._node.wanted.get(attachment.key) is not attachment:
-                    return  # a DEL or a new ADD was faster
+        with self._turns.of_container(attachment.name, attachment.container_id):
+            present = self._node.state.get(attachment.key)
+            if present is None or present.created_s != attachment.created_s:
+                return  # a DEL or a new ADD was faster
+            if attachment.key not in self._failures:
                 _say(attachment)
-                release(self._node, attachment)
-        except (CniError, OSError) as error:
-            log.warning("%s/%s: %s; it is tried again", *attachment.key, error)
-            return
+            reclaim(self._node, attachment)
+        self._failures.pop(attachment.key, None)
         self._collected += 1
-        self._leases[attachment.key] = attachment
 
-    def _free(self, attachment: Attachment) -> None:
-        """Have IPAM free the addresses; what fails is kept in mind, for the next time."""
-        try:
-            with self._turns.of_container(attachment.name, attachment.container_id):
-                if self._node.wanted.get(attachment.key) is None:
-                    leases.free(attachment)
-        except CniError as error:
-            ips = ", ".join(attachment.ips) or "its addresses"
-            if self._unfreed.get(attachment.key) != error.msg:
-                log.warning("%s/%s: cannot free %s: %s", *attachment.key, ips, error.msg)
-            self._unfreed[attachment.key] = error.msg
-            return
-        del self._leases[attachment.key]
-        self._unfreed.pop(attachment.key, None)
+    def _note(self, attachment: Attachment, reason: str) -> None:
+        if self._failures.get(attachment.key) != reason:
+            ips = ", ".join(attachment.ips) or "it"
+            log.warning("%s/%s: cannot remove %s: %s", *attachment.key, ips, reason)
+        self._failures[attachment.key] = reason
 
 
 def _say(attachment: Attachment) -> None:

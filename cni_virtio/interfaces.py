@@ -14,7 +14,7 @@ from typing import Protocol
 from cni_virtio import departure, device_info, links, netns, tap
 from cni_virtio.links import LinkConfig, Route
 from cni_virtio.netns import NetnsError
-from cni_virtio.sandbox import namespace_of
+from cni_virtio.sandbox import is_same, namespace_of
 from cni_virtio.state import Attachment
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def remove(attachment: Attachment, netns_fd: int | None = None) -> None:
     """
     if attachment.interface != "kernel":
         remove_socket(attachment)
-    elif netns_fd is not None:
+    elif netns_fd is not None and (not attachment.netns_inode or is_same(netns_fd, attachment)):
         _remove_tap(attachment, netns_fd)
     else:
         with namespace_of(attachment) as found:

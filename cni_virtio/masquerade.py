@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Interface, IPv6Interface, collapse_addresses, ip_interface
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -69,10 +69,10 @@ class Masquerade:
         self._lock = threading.Lock()
         self._wanted: dict[Key, Addresses] = {}
 
-    def sync(self, attachments: Iterable[Attachment]) -> None:
+    def sync(self, attachments: Callable[[], Iterable[Attachment]]) -> None:
         """Have just these masqueraded, whatever is there. Raises MasqueradeError."""
-        with self._lock:
-            asking = (item for item in attachments if item.ip_masq and item.ips)
+        with self._lock:  # asked within, so that none is missed that comes meanwhile
+            asking = (item for item in attachments() if item.ip_masq and item.ips)
             self._wanted = {item.key: _addresses(item) for item in asking}
             if self._wanted or shutil.which("nft", path=_path()):
                 self._rewrite()
@@ -94,8 +94,14 @@ class Masquerade:
     def remove(self, key: Key) -> None:
         """Masquerade an attachment no more. Raises MasqueradeError."""
         with self._lock:
-            if key in self._wanted:
-                self._change({other: a for other, a in self._wanted.items() if other != key})
+            if key not in self._wanted:
+                return
+            kept = self._wanted
+            try:
+                self._change({other: each for other, each in kept.items() if other != key})
+            except MasqueradeError:
+                self._wanted = kept  # so that it is tried again
+                raise
 
     def missing(self, attachment: Attachment) -> str:
         """Name an address that should be masqueraded and is not; "" if all are."""

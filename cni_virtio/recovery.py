@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from cni_virtio import ports
-from cni_virtio.attach import Node, release
+from cni_virtio.attach import Node, reclaim
 from cni_virtio.dataplane_process import DataplaneProcess
 from cni_virtio.masquerade import MasqueradeError
 from cni_virtio.sandbox import namespace_of
@@ -38,7 +38,7 @@ class Recovery:
                 self._drop(attachment)
         log.info("state: %d attachments", len(attachments))
         try:
-            self._node.masquerade.sync(self._node.wanted.all())
+            self._node.masquerade.sync(self._node.wanted.all)
         except MasqueradeError as error:
             log.error("%s", error)
 
@@ -67,7 +67,7 @@ class Recovery:
     def _drop(self, attachment: Attachment) -> None:
         log.warning("%s/%s: half attached, removed", *attachment.key)
         try:
-            release(self._node, attachment)
+            reclaim(self._node, attachment)
             if not self._node.wanted.has_gateway(attachment.network):
                 self._node.gateways.close(attachment.network)  # what it asked for is on no record
         except (CniError, OSError) as error:

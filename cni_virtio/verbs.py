@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from cni_virtio import ipam, leases, netconf, netns
-from cni_virtio.attach import Node, attach, detach, release
+from cni_virtio import ipam, netconf, netns
+from cni_virtio.attach import Node, attach, detach, reclaim
 from cni_virtio.check import check
 from cni_virtio.netconf import NetConf
 from cni_virtio.readiness import check_ready
@@ -63,12 +63,12 @@ class Verbs:
         valid = _valid_attachments(conf)
         errors: list[CniError] = []
         with self._turns.of_network(conf.name):
-            for attachment in self._node.wanted.of_name(conf.name):
-                if attachment.key not in valid:
+            for attachment in self._node.state.all():  # also what an earlier GC could not remove
+                if attachment.name == conf.name and attachment.key not in valid:
                     self._collect(attachment, request, conf, errors)
             for step in (
                 lambda: ipam.delegate("GC", conf, request),
-                lambda: self._node.masquerade.sync(self._node.wanted.all()),
+                lambda: self._node.masquerade.sync(self._node.wanted.all),
             ):
                 self._try(step, "", errors)
         if errors:
@@ -84,14 +84,9 @@ class Verbs:
         self, attachment: Attachment, request: Request, conf: NetConf, errors: list[CniError]
     ) -> None:
         log.info("GC of %s: removing %s/%s", conf.name, *attachment.key)
-        steps: list[Callable[[], object]] = [
-            lambda: release(self._node, attachment),
-            lambda: leases.free(attachment, request.env.get("CNI_PATH", "")),
-        ]
-        if _asked_through_it(attachment):
-            steps.reverse()
-        for step in steps:
-            self._try(step, f"{'/'.join(attachment.key)}: ", errors)
+        path = request.env.get("CNI_PATH", "")
+        what = f"{'/'.join(attachment.key)}: "
+        self._try(lambda: reclaim(self._node, attachment, path), what, errors)
 
     @staticmethod
     def _try(step: Callable[[], object], what: str, errors: list[CniError]) -> None:
@@ -136,11 +131,6 @@ def _valid_attachments(conf: NetConf) -> frozenset[tuple[str, str]]:
     except (TypeError, KeyError):
         msg = "cni.dev/attachments: must be a list of objects with containerID and ifname"
         raise CniError(Code.INVALID_CONFIG, msg) from None
-
-
-def _asked_through_it(attachment: Attachment) -> bool:
-    kind = attachment.netconf.get("ipam", {}).get("type")
-    return ipam.needs_interface(kind)
 
 
 def reply_version(stdin: bytes, conf: NetConf | None) -> str:

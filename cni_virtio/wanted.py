@@ -52,9 +52,9 @@ class Wanted:
 
     def add(self, attachment: Attachment) -> None:
         """Want an attachment, in place of one of the same key."""
-        self.remove(attachment.key)
         with self._lock:
             key = attachment.key
+            self._drop(key)
             self._attachments[key] = attachment
             self._ports[ports.pod_port_name(*key)] = attachment
             self._users.setdefault(attachment.network, set()).add(key)
@@ -64,16 +64,19 @@ class Wanted:
     def remove(self, key: Key) -> Attachment | None:
         """Want an attachment no more; return it, or None if it was not wanted."""
         with self._lock:
-            attachment = self._attachments.pop(key, None)
-            if attachment is None:
-                return None
-            del self._ports[ports.pod_port_name(*key)]
-            for users in (self._users, self._gateway_users):
-                keys = users.get(attachment.network, set())
-                keys.discard(key)
-                if not keys:
-                    users.pop(attachment.network, None)
-            return attachment
+            return self._drop(key)
+
+    def _drop(self, key: Key) -> Attachment | None:
+        attachment = self._attachments.pop(key, None)
+        if attachment is None:
+            return None
+        del self._ports[ports.pod_port_name(*key)]
+        for users in (self._users, self._gateway_users):
+            keys = users.get(attachment.network, set())
+            keys.discard(key)
+            if not keys:
+                users.pop(attachment.network, None)
+        return attachment
 
     def get(self, key: Key) -> Attachment | None:
         """Return the attachment of a key, or None."""
@@ -84,6 +87,25 @@ class Wanted:
         """Return the attachment that a port belongs to, or None."""
         with self._lock:
             return self._ports.get(port_name)
+
+    def has_socket(self, path: str) -> bool:
+        """Tell whether an attachment has its vhost-user socket at a path."""
+        with self._lock:
+            return bool(path) and any(
+                each.socket_path == path for each in self._attachments.values()
+            )
+
+    def has_interface(self, guess: Attachment) -> bool:
+        """Tell whether what a guess takes for its own is another attachment's."""
+        if guess.interface != "kernel":
+            return self.has_socket(guess.socket_path)
+        place = (guess.netns_inode, guess.netns_cookie, guess.ifname)
+        with self._lock:
+            return any(
+                (each.netns_inode, each.netns_cookie, each.ifname) == place
+                for each in self._attachments.values()
+                if each.interface == "kernel"
+            )
 
     def all(self) -> list[Attachment]:
         """Return every attachment, oldest first."""

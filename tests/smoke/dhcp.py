@@ -65,9 +65,12 @@ def dhcp_server(
         assert process.stdout
         reader = threading.Thread(target=server.said.extend, args=(process.stdout,))
         reader.start()
-        wait_until(lambda: server.count("started") > 0, "udhcpd")
-        yield server
-    reader.join()
+        try:
+            wait_until(lambda: server.count("started") > 0, "udhcpd")
+            yield server
+        finally:
+            process.kill()
+            reader.join()
 
 
 @contextmanager

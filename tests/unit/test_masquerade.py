@@ -94,7 +94,7 @@ def test_a_refused_one_is_wanted_no_more(monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(MasqueradeError, match="the program nft is missing: install nftables"):
         one.add(attachment("a", "10.1.0.2/16"))
     one.remove(key("a"))
-    one.sync([])
+    one.sync(list)
 
 
 def test_agents_of_one_machine_have_tables_of_their_own() -> None:
