@@ -71,9 +71,9 @@ class Containerd:
         finally:
             signal_inside(process, signal.SIGKILL)
             process.communicate(timeout=30)
-            self.ctr("task", "delete", "--force", name)
-            self.ctr("container", "delete", name)
-            self.node.here.run("rm", cached)
+            for words in (("task", "delete", "--force", name), ("container", "delete", name)):
+                self.node.here.try_run("ctr", "--address", str(self.socket), *words)
+            self.node.here.run("rm", "-f", cached)
 
     def _start(self, name: str, *command: str) -> subprocess.Popen[str]:
         options = ("--rm", "--cni", "--snapshotter", "native", "--cgroup", self._cgroup(name))

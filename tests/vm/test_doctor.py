@@ -19,6 +19,7 @@ from tests.vm.wire import E1000E
 
 ADDRESS = E1000E.pci_address
 NO_AGENT = {"agent"}
+MODULES = ("vhost_net", "tun", "vfio-pci")
 
 
 @pytest.fixture
@@ -40,9 +41,22 @@ def type_in(remedy: str) -> None:
     subprocess.run(command.split(), check=True)
 
 
+@pytest.fixture
+def without_modules() -> Iterator[None]:
+    """Unload the modules and give the NIC to its own driver; put all of it back at the end."""
+    own = driver(ADDRESS)
+    subprocess.run(["modprobe", "-r", *MODULES], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["modprobe", "-a", *MODULES], check=True)
+        if driver(ADDRESS) != own:
+            type_in(f"cni-virtioctl uplink unbind {ADDRESS}")
+
+
+@pytest.mark.usefixtures("without_modules")
 def test_modules_and_driver_are_missing(one: Practice) -> None:
     own = driver(ADDRESS)
-    subprocess.run(["modprobe", "-r", "vhost_net", "tun", "vfio-pci"], check=True)
     report = one.see()
     assert set(report.findings) == NO_AGENT | {"tun", "vhost-net", "nics"}
     (tun,) = report.of("tun")
