@@ -163,6 +163,8 @@ def test_gc_goes_on_after_errors(
         assert calls(tmp_path) == ["DEL stuck", "DEL other", "GC ", "GC done"]
         assert here.ports() == {"pod:valid/eth0"}
         here.delete("valid", c, **ipam)
+        assert here.left_over() == {"records": ["pods@stuck@eth0.json"]}  # for the next GC
+        here.call("DEL", "stuck", a, **ipam)
 
 
 def test_gc_keeps_add_waiting(here: Node, a: Netns, ipam: dict[str, Any], tmp_path: Path) -> None:
