@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cni_virtio import interfaces, ports
-from cni_virtio.attach import Node
 from cni_virtio.collector import Collector
 from cni_virtio.config import AgentConfig
 from cni_virtio.converge import Converger
@@ -23,6 +22,7 @@ from cni_virtio.link_follow import LinkFollower
 from cni_virtio.listener import Handlers, Listener, ListenError
 from cni_virtio.mac_watch import MacWatch
 from cni_virtio.masquerade import Masquerade
+from cni_virtio.node import Node
 from cni_virtio.operations import Operations
 from cni_virtio.recovery import Recovery
 from cni_virtio.requests import Requests

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from cni_virtio import links
-from cni_virtio.attach import Node
 from cni_virtio.links import LinkView
 from cni_virtio.mac_watch import mac_problem
 from cni_virtio.netconf import NetConf
 from cni_virtio.netns import NetnsError
+from cni_virtio.node import Node
 from cni_virtio.ports import gateway_ifname, pod_port_name
 from cni_virtio.spec import CniError, Code, Interface, Request, Result, Route
 from cni_virtio.state import Attachment, Key

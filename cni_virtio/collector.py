@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from cni_virtio import sandbox
-from cni_virtio.attach import Node, reclaim
+from cni_virtio.detach import reclaim
+from cni_virtio.node import Node
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key
 from cni_virtio.turns import Turns

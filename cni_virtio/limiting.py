@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from cni_virtio.attach import Node
 from cni_virtio.bandwidth import BandwidthError, changed
+from cni_virtio.node import Node
 from cni_virtio.ports import pod_port_name
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, StateError

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
 if TYPE_CHECKING:
-    from cni_virtio.attach import Node
     from cni_virtio.listen_address import ListenAddress
+    from cni_virtio.node import Node
     from cni_virtio.supervisor import Supervisor
     from cni_virtio.timings import Timings
     from dataplane.client import DataplaneClient

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 from cni_virtio import __version__, links
-from cni_virtio.attach import Node
 from cni_virtio.bandwidth import bandwidth
 from cni_virtio.limiting import LimitingError, find, set_limits
 from cni_virtio.netns import NetnsError
+from cni_virtio.node import Node
 from cni_virtio.ports import pod_port_name
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor

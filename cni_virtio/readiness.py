@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from cni_virtio import ipam
-from cni_virtio.attach import Node
 from cni_virtio.masquerade import MasqueradeError, check_program
 from cni_virtio.netconf import NetConf
+from cni_virtio.node import Node
 from cni_virtio.spec import CniError, Code, Request
 from dataplane.client import DataplaneError, DataplaneUnavailable
 

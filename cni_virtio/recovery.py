@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 
 from cni_virtio import ports
-from cni_virtio.attach import Node, reclaim
 from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.detach import reclaim
 from cni_virtio.masquerade import MasqueradeError
+from cni_virtio.node import Node
 from cni_virtio.sandbox import namespace_of
 from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key, StateError

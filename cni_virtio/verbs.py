@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from cni_virtio import ipam, netconf, netns
-from cni_virtio.attach import Node, attach, detach, reclaim
+from cni_virtio.attach import attach
 from cni_virtio.check import check
+from cni_virtio.detach import detach, reclaim
 from cni_virtio.netconf import NetConf
+from cni_virtio.node import Node
 from cni_virtio.readiness import check_ready
 from cni_virtio.spec import SINCE, SUPPORTED_VERSIONS, CniError, Code, Request, at_least
 from cni_virtio.state import Attachment

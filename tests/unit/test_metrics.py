@@ -11,9 +11,9 @@ from urllib.request import urlopen
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from cni_virtio.attach import Node
 from cni_virtio.listen_address import ListenAddress
 from cni_virtio.metrics import AgentCollector, Metrics, MetricsError
+from cni_virtio.node import Node
 from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
 from cni_virtio.timings import Timings, begin, step

@@ -11,7 +11,7 @@ import pytest
 
 from cni_virtio import check as checks
 from cni_virtio import netconf
-from cni_virtio.attach import Node
+from cni_virtio.node import Node
 from cni_virtio.readiness import check_ready
 from cni_virtio.shortage import Shortage
 from cni_virtio.spec import CniError, Request
