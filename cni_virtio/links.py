@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 _SIOCGIFHWADDR: Final = 0x8927
+_SIOCGIFINDEX: Final = 0x8933
+_IFNAMSIZ: Final = 16
 _SIOCETHTOOL: Final = 0x8946
 _ETHTOOL_GDRVINFO: Final = 3
 _ETHTOOL_GLINK: Final = 0xA
@@ -182,12 +184,14 @@ def delete_link(netns_fd: int | None, ifname: str, driver: str | None = None) ->
 
 
 def exists(netns_fd: int | None, ifname: str) -> bool:
-    """Tell whether an interface of that name is in the namespace."""
+    """Tell whether an interface of that name is in the namespace. Raises NetnsError."""
     with entered(netns_fd):
         try:
-            socket.if_nametoindex(ifname)
-        except OSError:
-            return False
+            _index(ifname)
+        except NetnsError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise
     return True
 
 
@@ -222,10 +226,21 @@ def set_offloads(netns_fd: int | None, ifname: str, switches: Mapping[str, bool]
 
 
 def _index(ifname: str) -> int:
+    """Look up an interface. Raises NetnsError: ENODEV only if it is absent."""
+    # Not by if_nametoindex(): Python's says of every failure, EMFILE too, that there is none.
+    name = ifname.encode()
     try:
-        return socket.if_nametoindex(ifname)
-    except OSError:
-        raise NetnsError(errno.ENODEV, f"there is no interface {ifname}") from None
+        if len(name) >= _IFNAMSIZ:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFINDEX, struct.pack("16s24x", name))
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            raise NetnsError(errno.ENODEV, f"there is no interface {ifname}") from None
+        number = error.errno or errno.EIO
+        text = f"cannot look for interface {ifname}: {os.strerror(number)}"
+        raise NetnsError(number, text) from None
+    return int(struct.unpack_from("i", answer, 16)[0])
 
 
 def _driver(ifname: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -215,6 +217,31 @@ def test_only_links_of_the_driver_asked_for_are_deleted(space: int) -> None:
     assert links.delete_link(space, "eth0")
     assert not links.delete_link(space, "eth0", "tun")
     assert links.inspect(space, "eth0") is None
+
+
+@contextmanager
+def one_more_fd() -> Iterator[None]:
+    """Leave this process one descriptor: enough to enter a namespace, too little to look about."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    probe = os.open(os.devnull, os.O_RDONLY)
+    os.close(probe)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + 1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("look", [links.exists, links.delete_link, links.inspect])
+def test_what_cannot_be_looked_for_is_not_absent(
+    space: int, look: Callable[[int, str], object]
+) -> None:
+    with one_more_fd(), pytest.raises(NetnsError, match="cannot look for interface lo") as caught:
+        look(space, "lo")
+    assert caught.value.errno == errno.EMFILE
+    assert links.exists(space, "lo")
+    for absent in ("nope", "lo" + 14 * "o"):
+        assert not look(space, absent)
 
 
 def test_veths_cross_namespaces_and_offloads_are_switched(space: int) -> None:
