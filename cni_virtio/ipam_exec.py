@@ -62,7 +62,14 @@ class Run:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise CniError(Code.IO_FAILURE, f"{plugin}: cannot be executed: {reason}") from None
-        self._exchange = _Exchange(self._process, stdin)
+        try:
+            self._exchange = _Exchange(self._process, stdin)
+        except OSError as error:
+            _end(self._process)
+            for pipe in _pipes(self._process):
+                pipe.close()
+            msg = f"{plugin}: cannot be waited for, killed: {error.strerror}"
+            raise CniError(Code.IO_FAILURE, msg) from None
 
     def outcome(self) -> Outcome:
         """Wait for its end and return how that was.
@@ -158,11 +165,7 @@ class _Exchange:
     def close(self) -> None:
         """Kill the group if its leader still runs, reap it, and close everything."""
         self.closed = True
-        if self._process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_REAP_S)
+        _end(self._process)
         for fd in list(self._pipes):
             self._drop(fd)
         os.close(self._pidfd)
@@ -213,6 +216,15 @@ class _Exchange:
     def _drop(self, fd: int) -> None:
         self._poll.unregister(fd)
         self._pipes.pop(fd).close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill the group if its leader still runs, and reap it."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_REAP_S)
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes], IO[bytes]]:

@@ -1,5 +1,6 @@
 """Delegation to IPAM plugins: the real ones, and some that misbehave."""
 
+import errno
 import json
 import os
 import time
@@ -377,6 +378,22 @@ def test_no_file_descriptor_and_no_process_is_left(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_one_that_cannot_be_watched_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    error = scripted(tmp_path, "sleep 1000").fails("ADD")
+    assert error.code == 5
+    assert error.msg.endswith("/bin/scripted: cannot be waited for, killed: Too many open files")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_the_first_of_two_places_wins(tmp_path: Path) -> None:
