@@ -45,8 +45,7 @@ def write(attachment: Attachment) -> None:
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         if path.exists():
             return
-        with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
-            file.write(_content(attachment))
+        _fill(os.open(path, flags, 0o644), path, _content(attachment))
     except OSError as error:
         text = f"runtimeConfig.CNIDeviceInfoFile: cannot write {path}: {error.strerror}"
         raise DeviceInfoError(error.errno, text) from None
@@ -59,6 +58,16 @@ def remove(attachment: Attachment) -> None:
         with contextlib.suppress(OSError):
             if path.read_bytes() == _content(attachment):
                 path.unlink()
+
+
+def _fill(fd: int, path: Path, content: bytes) -> None:
+    """Write all of a file that was just made, or leave none: half of one would stay for good."""
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _content(attachment: Attachment) -> bytes:
