@@ -61,7 +61,7 @@ class DataplaneClient:
     """One connection to the dataplane, made when needed; usable from many threads.
 
     Every operation raises DataplaneError when it is refused and DataplaneUnavailable when there
-    is no answer within `timeout_s` seconds. A request is sent again, once, only if it cannot
+    is no answer within `timeout_s` seconds, what a `meanwhile` takes not counted. A request is sent again, once, only if it cannot
     have been carried out, or if it only reads.
     """
 
@@ -180,6 +180,7 @@ class DataplaneClient:
             raise _BrokenError(self._last_words(sock, deadline_s), sent=False) from e
         if meanwhile is not None:
             meanwhile()
+            deadline_s = time.monotonic() + self._timeout_s  # its time is not the dataplane's
         reply = self._receive(sock, deadline_s)
         if reply.get("id") is None:
             raise _BrokenError(_reason(reply), sent=False)

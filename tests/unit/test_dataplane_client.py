@@ -12,7 +12,7 @@ import pytest
 
 from dataplane import wire
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
-from dataplane.wire import Code, Decoder, NetworkSpec, WireError
+from dataplane.wire import Code, Decoder, NetworkSpec, PortSpec, WireError
 from tests.unit import dataplane_process
 
 if TYPE_CHECKING:
@@ -115,6 +115,16 @@ def test_no_answer_in_time(socket_dir: Path) -> None:
         assert time.monotonic() - started < 1.4
         client._timeout_s = 5
         assert client.version() == {"from": "script"}
+
+
+def test_what_is_done_meanwhile_takes_no_time_of_the_answers(socket_dir: Path) -> None:
+    def answer_late(sock: socket.socket) -> None:
+        request = read(sock)
+        time.sleep(1.5)
+        sock.sendall(wire.encode(wire.ok_reply(request["id"], {})))
+
+    with scripted(socket_dir, answer_late) as client:
+        client.port_add(PortSpec("p", "tap", "container"), meanwhile=lambda: time.sleep(1.1))
 
 
 def test_connection_found_broken_is_made_anew(socket_dir: Path) -> None:
