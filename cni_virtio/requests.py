@@ -13,7 +13,7 @@ from cni_virtio.netconf import NetConf
 from cni_virtio.netconf import parse as parse_netconf
 from cni_virtio.operations import Operations, OperatorError
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
-from cni_virtio.timings import Stopwatch, Timings, begin, step
+from cni_virtio.timings import Stopwatch, Timings, begin, end, step
 from cni_virtio.verbs import Verbs, reply_version
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,11 @@ class Requests:
     def serve(self, frame: Frame) -> Reply:
         """Answer one request."""
         if frame.magic == CNI_MAGIC:
-            return self._serve_cni(frame)
+            watch = begin()
+            try:
+                return self._serve_cni(frame, watch)
+            finally:
+                end()
         try:
             return 0, _json(self._operations.run(frame.stdin))
         except OperatorError as error:
@@ -39,8 +43,7 @@ class Requests:
             log.exception("an operator's request failed")
             return 1, _json({"error": {"message": f"{type(error).__name__}: {error}"}})
 
-    def _serve_cni(self, frame: Frame) -> Reply:
-        watch = begin()
+    def _serve_cni(self, frame: Frame, watch: Stopwatch) -> Reply:
         conf: NetConf | None = None
         request: Request | None = None
         try:

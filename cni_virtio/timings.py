@@ -42,6 +42,11 @@ def begin() -> Stopwatch:
     return watch
 
 
+def end() -> None:
+    """End the call of this context: what the thread does next is not part of it."""
+    _current.set(None)
+
+
 @contextmanager
 def step(name: str) -> Iterator[None]:
     """Measure a step of the call under way; outside of one, measure nothing."""

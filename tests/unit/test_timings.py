@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any, cast
 
 import pytest
 
+from cni_virtio import requests as module
 from cni_virtio.distribution import Distribution
+from cni_virtio.framing import CNI_MAGIC, Frame
 from cni_virtio.meanwhile import Meanwhile
-from cni_virtio.timings import TOTAL, Timings, begin, step
+from cni_virtio.operations import Operations
+from cni_virtio.requests import Requests
+from cni_virtio.timings import TOTAL, Stopwatch, Timings, begin, step
+from cni_virtio.verbs import Verbs
 
 
 def of(*seconds: float) -> Distribution:
@@ -76,3 +82,29 @@ def test_calls_do_not_get_each_others_steps() -> None:
     with step("parse"):
         pass
     assert [len(each.steps) for each in (first, second)] == [0, 1]
+
+
+class Operating:
+    """An operator's request that has a step, as `bandwidth` has."""
+
+    def run(self, _body: bytes) -> dict[str, Any]:
+        with step("lock"):
+            return {}
+
+
+@pytest.mark.parametrize("env", [b"CNI_COMMAND=VERSION\0", b"no variable\0"])
+def test_steps_of_an_operator_are_not_the_last_call_s(
+    env: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watches: list[Stopwatch] = []
+
+    def remembered() -> Stopwatch:
+        watches.append(begin())
+        return watches[-1]
+
+    monkeypatch.setattr(module, "begin", remembered)
+    requests = Requests(cast(Verbs, None), cast(Operations, Operating()), Timings())
+    requests.serve(Frame(CNI_MAGIC, env, b"{}"))
+    assert requests.serve(Frame(b"OPER", b"", b"{}")) == (0, b"{}")
+    (watch,) = watches
+    assert [name for name, _ in watch.steps] == ["parse"]
