@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Final
+from typing import Final, NamedTuple
 
 from cni_virtio import links
 from cni_virtio.netns import NetnsError
@@ -35,16 +35,23 @@ def mac_problem(attachment: Attachment, found: str) -> str:
     )
 
 
+class _Look(NamedTuple):
+    """What was found at an attachment, which is known by its birth: a key may come back."""
+
+    created_s: float
+    problem: str
+
+
 class MacWatch:
     """Looks once at each kernel interface, soon after its ADD."""
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._seen: dict[Key, str] = {}
+        self._seen: dict[Key, _Look] = {}
 
     def messages(self) -> list[str]:
         """Say it of those that are still attached."""
-        return [text for text in list(self._seen.values()) if text]
+        return [look.problem for look in list(self._seen.values()) if look.problem]
 
     def run(self, stopping: threading.Event) -> None:
         """Look again and again for new ones, until told to stop: the body of a thread."""
@@ -56,12 +63,14 @@ class MacWatch:
 
     def look(self) -> None:
         """Look at those that are new."""
-        attachments = {each.key: each for each in self._wanted.all()}
-        seen = {key: text for key, text in self._seen.items() if key in attachments}
-        for key, attachment in attachments.items():
+        seen: dict[Key, _Look] = {}
+        for attachment in self._wanted.all():
+            earlier = self._seen.get(attachment.key)
             is_settled = time.time() - attachment.created_s > _CHAIN_S
-            if attachment.interface == "kernel" and is_settled and key not in seen:
-                seen[key] = _look_at(attachment)
+            if earlier is not None and earlier.created_s == attachment.created_s:
+                seen[attachment.key] = earlier
+            elif attachment.interface == "kernel" and is_settled:
+                seen[attachment.key] = _Look(attachment.created_s, _look_at(attachment))
         self._seen = seen
 
 
