@@ -1,4 +1,4 @@
-"""Who waits for whom: calls of one container follow each other, GC excludes all of its network."""
+"""Reader/writer locks by key, with a limit to the wait; who comes to write is let in first."""
 
 from __future__ import annotations
 
