@@ -126,11 +126,19 @@ class Agent:
             return
         from cni_virtio.metrics import AgentCollector, Metrics, MetricsError
 
-        collector = AgentCollector(self._node, self._supervisor, self._client, self._timings)
+        # A client of its own: what a call asks of the dataplane does not wait for the metrics.
+        client = DataplaneClient(str(self._config.dataplane.socket))
+        collector = AgentCollector(self._node, self._supervisor, client, self._timings)
         try:
-            self._stop_metrics = Metrics(address, collector).stop
+            metrics = Metrics(address, collector)
         except MetricsError as error:
             raise AgentError(str(error)) from None
+
+        def stop() -> None:
+            metrics.stop()
+            client.close()
+
+        self._stop_metrics = stop
 
     def _online(self, process: DataplaneProcess) -> None:
         self._device_notes = set_up_devices(self._config.uplinks)

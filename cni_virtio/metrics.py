@@ -1,4 +1,4 @@
-"""The agent's metrics for Prometheus: read when they are asked for, at no cost to calls."""
+"""The agent's metrics for Prometheus: read when asked for, over a connection of their own."""
 
 from __future__ import annotations
 

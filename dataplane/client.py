@@ -61,8 +61,8 @@ class DataplaneClient:
     """One connection to the dataplane, made when needed; usable from many threads.
 
     Every operation raises DataplaneError when it is refused and DataplaneUnavailable when there
-    is no answer within `timeout_s` seconds, what a `meanwhile` takes not counted. A request is sent again, once, only if it cannot
-    have been carried out, or if it only reads.
+    is no answer within `timeout_s` seconds, what a `meanwhile` takes not counted. A request is
+    sent again, once, only if it cannot have been carried out, or if it only reads.
     """
 
     def __init__(self, path: str, timeout_s: float = 5.0) -> None:

@@ -20,7 +20,7 @@ def test_half_a_file_is_not_left(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
     try:
-        with pytest.raises(DeviceInfoError, match="net1.json: File too large"):
+        with pytest.raises(DeviceInfoError, match=r"net1\.json: File too large"):
             device_info.write(attachment)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
