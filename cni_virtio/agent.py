@@ -8,8 +8,10 @@ import gc
 import logging
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from cni_virtio import interfaces, ports
 from cni_virtio.collector import Collector
@@ -38,6 +40,9 @@ from dataplane.client import DataplaneClient
 from dataplane.wire import JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
+
+STOP_PATIENCE_S: Final = 35.0
+"""An IPAM plugin may take 30 s; who stops the agent has to allow for more than this."""
 
 
 class AgentError(Exception):
@@ -78,7 +83,7 @@ class Agent:
         self._collector = Collector(self._node, turns, self._own_pids)
         self._mac_watch = MacWatch(wanted)
         self._keepers = [
-            threading.Thread(target=each.run, args=(self._stopping,), name=name)
+            threading.Thread(target=each.run, args=(self._stopping,), name=name, daemon=True)
             for name, each in (
                 ("converger", converger),
                 ("links", follower),
@@ -104,13 +109,13 @@ class Agent:
         log.info("serving %s, pid %d", self._config.agent.socket, os.getpid())
 
     def stop(self, *, keep_dataplane: bool) -> None:
-        """Let the calls under way end, then end; interfaces of containers stay."""
+        """Let the calls and the removals under way end, then end; containers' interfaces stay."""
+        deadline_s = time.monotonic() + STOP_PATIENCE_S
+        self._stopping.set()  # the keepers end beside the calls, none of which waits for them
+        self._node.converger.wake()
         self._listener.close()
         self._stop_metrics()
-        self._stopping.set()
-        self._node.converger.wake()
-        for keeper in self._keepers:
-            keeper.join()
+        join_all(self._keepers, deadline_s)
         self._supervisor.stop(keep=keep_dataplane)
         self._client.close()
         with contextlib.suppress(OSError):
@@ -185,6 +190,14 @@ class Agent:
             *self._collector.messages(),
             *self._mac_watch.messages(),
         ]
+
+
+def join_all(threads: Sequence[threading.Thread], deadline_s: float) -> None:
+    """Wait for threads to end until `deadline_s` (monotonic), and name those that do not."""
+    for thread in threads:
+        thread.join(max(0.0, deadline_s - time.monotonic()))
+        if thread.is_alive():
+            log.warning("%s: still at work, and not waited for any longer", thread.name)
 
 
 def _only_agent(state_dir: Path) -> int:

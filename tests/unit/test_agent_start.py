@@ -6,10 +6,13 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from cni_virtio.agent import join_all
 from cni_virtio.backend import VHOST_NET
 
 ROOT = Path(__file__).parents[2]
@@ -101,3 +104,23 @@ def test_a_dataplane_that_cannot_be_run_is_one_line(tmp_path: Path) -> None:
     assert status == 1
     assert stderr.startswith(f"{config}: the dataplane cannot be run: ")
     assert stderr.count("\n") == 1
+
+
+def test_what_does_not_end_is_named_and_left(caplog: pytest.LogCaptureFixture) -> None:
+    ended, hangs = threading.Event(), threading.Event()
+    ended.set()
+    threads = [
+        threading.Thread(target=event.wait, name=name)
+        for name, event in (("hangs", hangs), ("ends", ended))
+    ]
+    for thread in threads:
+        thread.start()
+    start_s = time.monotonic()
+    try:
+        join_all(threads, start_s + 0.2)
+        assert time.monotonic() - start_s < 2
+    finally:
+        hangs.set()
+    assert [record.getMessage() for record in caplog.records] == [
+        "hangs: still at work, and not waited for any longer"
+    ]

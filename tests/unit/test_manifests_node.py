@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from cni_virtio import ipam
+from cni_virtio.agent import STOP_PATIENCE_S
 from tests.unit.manifests import (
     KUBERNETES,
     MANIFESTS,
@@ -21,7 +23,7 @@ from tests.unit.manifests import (
     our_netconfs,
     plugin_confs,
 )
-from tests.unit.test_manifests_kubernetes import container
+from tests.unit.test_manifests_kubernetes import container, daemon_set
 
 UNITS = sorted((MANIFESTS / "systemd").glob("*.service"))
 CONFLISTS = [
@@ -60,6 +62,13 @@ def test_systemd_would_find_one(units: Path) -> None:
     unit.write_text(unit.read_text().replace("WatchdogSec", "WatchDogSec"))
     with pytest.raises(AssertionError, match="WatchDogSec"):
         assert run("systemd-analyze", "verify", "--man=no", unit) == ""
+
+
+def test_supervisors_allow_for_the_calls_that_the_agent_waits_for() -> None:
+    unit = (MANIFESTS / "systemd/cni-virtio-agent.service").read_text()
+    (told,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    pod = daemon_set()["spec"]["template"]["spec"]
+    assert ipam.DEADLINE_S < STOP_PATIENCE_S < int(told) == pod["terminationGracePeriodSeconds"]
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
