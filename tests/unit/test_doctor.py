@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +15,12 @@ import pytest
 
 from cni_virtio import __version__
 from cni_virtio.config_checks import Machine
-from cni_virtio.ctl.doctor import kernel, memory, shim
+from cni_virtio.ctl.doctor import agent, kernel, memory, shim
 from cni_virtio.ctl.doctor.command import examine
 from cni_virtio.ctl.doctor.finding import Check, Finding, NotCheckedError
 from cni_virtio.ctl.doctor.networks import network_files
 from cni_virtio.ctl.doctor.patient import Patient
+from cni_virtio.state import Attachment
 
 NIC = "0000:00:03.0"
 MACHINE = Machine(frozenset({0, 1}), frozenset({0, 1}), 1 << 30)
@@ -64,8 +68,52 @@ def test_an_adopted_dataplane_of_another_version(patient: Patient) -> None:
     running = {"running": True, "version": "0.0.9"}
     (finding,) = shim.versions(with_answer(patient, dataplane=running))
     assert finding.what == f"the dataplane is 0.0.9, the agent {__version__}"
+    assert finding.why.startswith("they work together only within one minor version")
+    running["version"] = f"{__version__}.1"
+    (finding,) = shim.versions(with_answer(patient, dataplane=running))
+    assert finding.why.startswith("that works within one minor version")
     running["version"] = __version__
     assert list(shim.versions(with_answer(patient, dataplane=running))) == []
+
+
+@pytest.mark.parametrize("supervisor", ["agent", "other"])
+def test_the_remedy_is_who_starts_the_dataplane(patient: Patient, supervisor: str) -> None:
+    assert patient.config_file
+    patient.config_file.write_text(f"dataplane: {{supervised_by: {supervisor}, memory: 64Mi}}")
+    message = "the running dataplane differs: idle poll, configured adaptive; stop it to have it"
+    memory_is = {"huge": False}
+    running = {"running": True, "version": "0.0.9", "memory": memory_is}
+    with_answer(patient, dataplane=running, messages=[message])
+    vars(patient)["dataplane_pid"] = 4711
+    by_agent = supervisor == "agent"
+    means = "kill 4711: " if by_agent else "restart cni-virtio-dataplane "
+    for look in (agent.dataplane, memory.hugepages, shim.versions):
+        (finding,) = look(patient)
+        assert means in finding.remedy
+    running["running"] = False
+    (finding,) = agent.dataplane(patient)
+    assert ("the agent starts it again" in finding.remedy) == by_agent
+    assert ("its supervisor starts it" in finding.remedy) == (not by_agent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="looks into every process")
+def test_a_namespace_without_a_path_that_is_in_use_is_not_gone(
+    patient: Patient, tmp_path: Path
+) -> None:
+    inside = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+    assert inside.stdin
+    with inside, inside.stdin:
+        netns = Path(f"/proc/{inside.pid}/ns/net")
+        deadline_s = time.monotonic() + 10
+        while netns.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+            assert time.monotonic() < deadline_s
+        one = Attachment("pods", "pods", "c1", "eth0", netns=str(tmp_path / "unmounted"))
+        vars(patient)["attachments"] = [
+            replace(one, netns_inode=netns.stat().st_ino, netns_seen=True)
+        ]
+        assert list(agent.attachments(patient)) == []
+    (finding,) = agent.attachments(patient)
+    assert finding.what.startswith("1 of 1 attachments have lost their namespace")
 
 
 def test_memory_that_the_machine_lacks(patient: Patient) -> None:

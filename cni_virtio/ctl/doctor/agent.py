@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from cni_virtio import sandbox
 from cni_virtio.ctl.doctor.finding import Check, Finding, NotCheckedError
 from cni_virtio.ctl.doctor.patient import Patient
-from cni_virtio.state import Attachment
 
 _LIMIT: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 _LEAST_FREE_FDS: Final = 64
@@ -70,14 +70,22 @@ def dataplane(patient: Patient) -> Iterator[Finding]:
         yield Finding(
             f"the dataplane is down: {found.get('last_error') or 'it is being started'}",
             "no packet moves; interfaces and addresses of containers stay",
-            "mend what it names: the agent starts it again, every 5 s at the latest",
+            _mended(patient),
         )
         return
     for message in patient.status.get("messages", []):
         if "running dataplane differs" in message:
-            why = "an earlier agent has started it with another configuration"
-            remedy = f"kill {patient.dataplane_pid}: the agent starts it anew"
-            yield Finding(message.partition("; stop it")[0], why, remedy)
+            why = "it was started with another configuration, and has been kept"
+            yield Finding(message.partition("; stop it")[0], why, patient.restart_dataplane)
+
+
+def _mended(patient: Patient) -> str:
+    if patient.agent_supervises:
+        return "mend what it names: the agent starts it again, every 5 s at the latest"
+    return (
+        "see the log of cni-virtio-dataplane (its unit or container) and mend what it names; its"
+        " supervisor starts it, not the agent (dataplane.supervised_by: other)"
+    )
 
 
 def failures(patient: Patient) -> Iterator[Finding]:
@@ -120,9 +128,11 @@ def _open_files(pid: Any) -> tuple[int, int]:
 
 
 def attachments(patient: Patient) -> Iterator[Finding]:
-    """Look whether the namespace of each attachment is still there."""
+    """Look whether anything still uses the namespace of each attachment, as the agent does."""
     known = patient.attachments
-    gone = [each for each in known if _is_gone(each)]
+    if not sandbox.can_tell():
+        raise NotCheckedError("it takes CAP_SYS_PTRACE to see who uses a namespace")
+    gone = sandbox.gone(known, patient.own_pids)
     if gone:
         first = gone[0]
         yield Finding(
@@ -131,15 +141,6 @@ def attachments(patient: Patient) -> Iterator[Finding]:
             "they hold ports, addresses and sockets of containers that are no more",
             "run doctor again after 30 s: a running agent frees them; if not, see its log",
         )
-
-
-def _is_gone(attachment: Attachment) -> bool:
-    if not attachment.netns_inode:
-        return False
-    try:
-        return Path(attachment.netns).stat().st_ino != attachment.netns_inode
-    except OSError:
-        return True
 
 
 CHECKS: Final = (

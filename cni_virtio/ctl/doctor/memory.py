@@ -51,11 +51,9 @@ def _to_be_had(wanted: int, patient: Patient) -> Iterator[Finding]:
 
 
 def _remedy(wanted: int, patient: Patient) -> str:
-    by_agent = patient.config.dataplane.supervised_by == "agent"
-    unit = "cni-virtio-agent" if by_agent else "cni-virtio-dataplane"
     return (
         f"echo {wanted} > /proc/sys/vm/nr_hugepages on the node (hugepages={wanted} on the"
-        f" kernel's command line makes it last), then restart {unit}"
+        f" kernel's command line makes it last), then {patient.restart_dataplane}"
     )
 
 

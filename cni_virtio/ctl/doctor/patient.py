@@ -134,6 +134,27 @@ class Patient:
         """The dataplane's pid. Raises NotCheckedError if it does not run."""
         return _pid_at(str(self.config.dataplane.socket)) if self.dataplane else None
 
+    @property
+    def own_pids(self) -> set[int]:
+        """The pids of agent and dataplane, of those that run, whatever they answer."""
+        sockets = (self.agent_socket, str(self.config.dataplane.socket))
+        return {pid for pid in map(_pid_at, sockets) if pid is not None}
+
+    @property
+    def agent_supervises(self) -> bool:
+        """Whether it is the agent that starts the dataplane, as far as the YAML can be read."""
+        return bool(self.config_error) or self.config.dataplane.supervised_by == "agent"
+
+    @property
+    def restart_dataplane(self) -> str:
+        """How to have the dataplane restarted: with the agent alone, it is kept or another's."""
+        if not self.agent_supervises:
+            return "restart cni-virtio-dataplane (its unit or container)"
+        with contextlib.suppress(NotCheckedError):
+            if self.dataplane_pid:
+                return f"kill {self.dataplane_pid}: the agent starts it anew"
+        return "restart cni-virtio-agent"
+
     @cached_property
     def agent_uid(self) -> int:
         """The user that the agent runs as; root if it does not run."""

@@ -49,12 +49,26 @@ def versions(patient: Patient) -> Iterator[Finding]:
         yield Finding(f"the agent is {agent}, installed is {wanted}", why, restart)
     dataplane = str((_status(patient).get("dataplane") or {}).get("version") or agent)
     if dataplane != agent:
-        yield Finding(f"the dataplane is {dataplane}, the agent {agent}", why, restart)
+        what = f"the dataplane is {dataplane}, the agent {agent}"
+        yield Finding(what, *_of_older_dataplane(patient, dataplane, agent))
     place = patient.plugin(TYPE)
     has = _version_of(place) if place else None
     if has not in (None, agent):
         what = f"the shim {place} is {has}, the agent {agent}"
         yield Finding(what, why, _install(patient) if has != wanted else restart)
+
+
+def _of_older_dataplane(patient: Patient, dataplane: str, agent: str) -> tuple[str, str]:
+    """Say why it matters that the dataplane was not upgraded with the agent, and what to do."""
+    if _minor(dataplane) == _minor(agent):
+        why = "that works within one minor version, without what is new or mended in the other"
+        return why, f"when a second without packets suits you, {patient.restart_dataplane}"
+    why = "they work together only within one minor version: ADD may be refused"
+    return why, f"{patient.restart_dataplane}; no packet moves for a second"
+
+
+def _minor(version: str) -> list[str]:
+    return version.split(".")[:2]
 
 
 def _status(patient: Patient) -> dict[str, Any]:
