@@ -44,10 +44,14 @@ def test_all_is_well_in_one_line_a_check(one: Practice) -> None:
     assert last == "all is well"
 
 
+def line_of(config: Path, key: str) -> int:
+    texts = config.read_text().splitlines()
+    return next(n for n, text in enumerate(texts, 1) if text.strip().startswith(f"{key}:"))
+
+
 def test_for_people_a_fault_is_three_lines(one: Practice) -> None:
     config = one.variant("networks:", "nets:")
-    texts = config.read_text().splitlines()
-    line = next(number for number, text in enumerate(texts, 1) if text.startswith("nets:"))
+    line = line_of(config, "nets")
     done = subprocess.run(one.words(config=config), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"FAULT  config       {config}:{line}: nets: unknown key" in done.stdout
@@ -69,7 +73,7 @@ def test_vhost_net_is_asked_for_and_missing(one: Practice) -> None:
     hidden = "[ ! -e /dev/vhost-net ] || mount --bind /dev/null /dev/vhost-net"
     finding = one.see(config=config, broken=f"{{ {hidden}; }}").only("vhost-net")
     assert finding["what"].startswith(
-        f'{config}:11: dataplane.backend: "vhost-net": /dev/vhost-net'
+        f'{config}:{line_of(config, "backend")}: dataplane.backend: "vhost-net": /dev/vhost-net'
     )
     assert finding["remedy"].startswith("modprobe vhost_net")
 
@@ -100,7 +104,7 @@ def test_an_uplink_names_no_interface(one: Practice) -> None:
 def test_a_core_is_offline(one: Practice) -> None:
     config = one.variant(f"cores: [{CORES[-1]}]", "cores: [1023]")
     finding = one.see(config=config).only("cores")
-    where = f"{config}:9: dataplane.cores[0]: core 1023 does not exist or is offline"
+    where = f"{config}:{line_of(config, 'cores')}: dataplane.cores[0]: core 1023 does not exist or is offline"
     assert finding["what"].startswith(where)
     assert finding["remedy"] == "name another core there"
 
@@ -129,7 +133,8 @@ def test_control_thread_and_worker_share_a_core(one: Practice) -> None:
 def test_the_yaml_is_broken(one: Practice) -> None:
     config = one.variant("memory: 128Mi", "memory: lots")
     report = one.see(config=config)
-    assert report.only("config")["what"].startswith(f"{config}:10: dataplane.memory: ")
+    where = f"{config}:{line_of(config, 'memory')}: dataplane.memory: "
+    assert report.only("config")["what"].startswith(where)
     assert report.states["agent"] == "ok"  # found by what the networks say
     assert report.states["cores"] == "skipped"
 
