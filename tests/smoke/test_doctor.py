@@ -104,8 +104,8 @@ def test_an_uplink_names_no_interface(one: Practice) -> None:
 def test_a_core_is_offline(one: Practice) -> None:
     config = one.variant(f"cores: [{CORES[-1]}]", "cores: [1023]")
     finding = one.see(config=config).only("cores")
-    where = f"{config}:{line_of(config, 'cores')}: dataplane.cores[0]: core 1023 does not exist or is offline"
-    assert finding["what"].startswith(where)
+    where = f"{config}:{line_of(config, 'cores')}: dataplane.cores[0]"
+    assert finding["what"].startswith(f"{where}: core 1023 does not exist or is offline")
     assert finding["remedy"] == "name another core there"
 
 
