@@ -113,7 +113,7 @@ class Agent:
         deadline_s = time.monotonic() + STOP_PATIENCE_S
         self._stopping.set()  # the keepers end beside the calls, none of which waits for them
         self._node.converger.wake()
-        self._listener.close()
+        self._listener.close(STOP_PATIENCE_S)
         self._stop_metrics()
         join_all(self._keepers, deadline_s)
         self._supervisor.stop(keep=keep_dataplane)

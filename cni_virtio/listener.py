@@ -32,7 +32,6 @@ MAX_AT_ONCE: Final = 256
 _BACKLOG: Final = 1024  # a node that boots starts all its pods at once
 _LEAST_WAITING: Final = 4
 _MOST_WAITING: Final = 16
-_STOP_PATIENCE_S: Final = 15.0
 
 
 class ListenError(Exception):
@@ -69,13 +68,13 @@ class Listener:
         """Begin to accept."""
         self._add_threads()
 
-    def close(self) -> None:
-        """Accept no more, remove the socket, and wait for the calls under way."""
+    def close(self, patience_s: float) -> None:
+        """Accept no more, remove the socket, and wait so long at most for the calls under way."""
         self._closing = True
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes accept
         with self._changed:
-            if not self._changed.wait_for(lambda: not self._threads, _STOP_PATIENCE_S):
+            if not self._changed.wait_for(lambda: not self._threads, patience_s):
                 log.warning("%d calls are still under way", self._threads)
         self._socket.close()
         self._path.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def path(tmp_path: Path, echo: Echo) -> Iterator[Path]:
         yield socket_path
     finally:
         echo.gate.set()
-        listener.close()
+        listener.close(10)
         assert not socket_path.exists()
 
 
@@ -209,7 +209,7 @@ def test_one_too_many_is_told_so(
         echo.gate.set()
         for client in clients:
             client.close()
-        listener.close()
+        listener.close(10)
 
 
 def test_many_rapid_connections(path: Path) -> None:
@@ -240,7 +240,7 @@ def test_others_are_turned_away_even_if_the_mode_lets_them(echo: Echo) -> None:
             )
             assert done.stdout == b"b''\n"
         finally:
-            listener.close()
+            listener.close(10)
 
 
 def test_a_stale_socket_is_replaced_and_a_live_one_is_not(path: Path, echo: Echo) -> None:
@@ -254,7 +254,7 @@ def test_a_stale_socket_is_replaced_and_a_live_one_is_not(path: Path, echo: Echo
     listener = Listener(stale, echo.handlers)
     listener.start()
     assert ask(stale, request())[0] == 0
-    listener.close()
+    listener.close(10)
 
 
 def test_what_is_no_socket_is_left_alone(tmp_path: Path, echo: Echo) -> None:
@@ -271,7 +271,7 @@ def test_calls_under_way_end_before_the_listener_does(tmp_path: Path, echo: Echo
     with connect(tmp_path / "agent.sock") as client:
         client.sendall(request())
         eventually(lambda: listener._threads > listener._waiting)
-        closing = threading.Thread(target=listener.close)
+        closing = threading.Thread(target=listener.close, args=(10,))
         closing.start()
         time.sleep(0.05)
         assert closing.is_alive()
