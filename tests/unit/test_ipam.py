@@ -137,7 +137,8 @@ def test_a_lease_is_there_before_the_plugin_has_ended(tmp_path: Path) -> None:
 
 
 def test_a_plugin_that_fails_after_its_answer_has_failed(tmp_path: Path) -> None:
-    leasing = Delegation("ADD", *scripted(tmp_path, f"echo '{ANSWER}'; exit 3").request())
+    body = f"echo '{ANSWER}'; sleep 0.3; exit 3"
+    leasing = Delegation("ADD", *scripted(tmp_path, body).request())
     assert leasing.lease() is not None
     with pytest.raises(CniError, match="ended with exit status 3 and without a CNI error"):
         leasing.settle()
