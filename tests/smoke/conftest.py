@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.smoke.agent import Node, containers, node
 from tests.smoke.prerequisites import missing, skip_or_fail
 from tests.smoke.topology import Lab, dataplane_in_host, lab_on
 
@@ -41,3 +42,25 @@ def module_lab(dataplane_and_host: tuple[Dataplane, Netns]) -> Iterator[Lab]:
     """An empty lab for the tests of one module."""
     with lab_on(*dataplane_and_host) as lab:
         yield lab
+
+
+@pytest.fixture(scope="module")
+def shared(prerequisites: None) -> Iterator[Node]:
+    """A node with a running agent, for the tests of one module."""
+    with node() as one:
+        yield one
+
+
+@pytest.fixture
+def here(shared: Node) -> Iterator[Node]:
+    """The node, on which the test must leave nothing."""
+    yield shared
+    assert shared.ports() == set()
+    assert shared.left_over() == {}
+
+
+@pytest.fixture
+def a() -> Iterator[Netns]:
+    """A container's namespace."""
+    with containers(1) as (one,):
+        yield one

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Node, containers, node
+from tests.smoke.agent import Node
 from tests.smoke.chain import Chain
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
@@ -18,26 +18,6 @@ from tests.smoke.traffic import ping
 
 HTTP = 8080
 OTHER_MAC = "02:00:00:00:bb:01"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Node]:
-    with node() as one:
-        yield one
-
-
-@pytest.fixture
-def here(shared: Node) -> Iterator[Node]:
-    """The node, on which the test must leave nothing."""
-    yield shared
-    assert shared.ports() == set()
-    assert shared.left_over() == {}
-
-
-@pytest.fixture
-def a() -> Iterator[Netns]:
-    with containers(1) as (one,):
-        yield one
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.smoke.agent import PLUGINS, Node, containers, node, valid
+from tests.smoke.agent import PLUGINS, Node, containers, valid
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 
@@ -29,26 +28,6 @@ GC) sleep 1; exec >> {log}; echo GC done;;
 STATUS) test ! -e {full} || fail '{{"code": 50, "msg": "the pool is full"}}';;
 esac
 """
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Node]:
-    with node() as one:
-        yield one
-
-
-@pytest.fixture
-def here(shared: Node) -> Iterator[Node]:
-    """The node, on which the test must leave nothing."""
-    yield shared
-    assert shared.ports() == set()
-    assert shared.left_over() == {}
-
-
-@pytest.fixture
-def a() -> Iterator[Netns]:
-    with containers(1) as (one,):
-        yield one
 
 
 @pytest.fixture

@@ -10,24 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import PLUGINS, Node, containers, node
+from tests.smoke.agent import PLUGINS, Node, containers
 from tests.smoke.netns import Netns
 
 POD = "IgnoreUnknown=1;K8S_POD_UID=uid-1"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Node]:
-    with node() as one:
-        yield one
-
-
-@pytest.fixture
-def here(shared: Node) -> Iterator[Node]:
-    """The node, on which the test must leave nothing."""
-    yield shared
-    assert shared.ports() == set()
-    assert shared.left_over() == {}
 
 
 @pytest.fixture
