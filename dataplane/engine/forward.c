@@ -3,6 +3,7 @@
 
 #include <rte_ether.h>
 
+#include "packet.h"
 #include "pools.h"
 
 void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
@@ -26,7 +27,10 @@ void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
 
 void cv_forward_to_members(struct burst *burst, const struct network_view *network,
                            struct rte_mbuf *packet) {
-    for (uint16_t i = 0; i < network->n_members; i++)
+    uint64_t destination = cv_destination(rte_pktmbuf_mtod(packet, const uint8_t *));
+    uint16_t n = cv_mac_is_for_routers(destination) ? network->n_routers : network->n_members;
+
+    for (uint16_t i = 0; i < n; i++)
         if (network->members[i] != burst->in)
             cv_transmit(burst->worker, network->members[i], cv_share(packet));
 }

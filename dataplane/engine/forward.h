@@ -22,7 +22,10 @@ struct burst {
 void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
                        struct rte_mbuf *packet);
 
-/* Sends by reference to all members of a network but the one it came from. */
+/*
+ * Sends by reference to all members of a network but the one it came from; what is addressed to
+ * routers, to those that may be one (RFC 4541, 2.1.1: reports go where routers are).
+ */
 void cv_forward_to_members(struct burst *burst, const struct network_view *network,
                            struct rte_mbuf *packet);
 

@@ -49,6 +49,15 @@ static inline bool cv_mac_is_reserved(uint64_t mac) {
     return (mac & UINT64_C(0xf0ffffffffff)) == UINT64_C(0x000000c28001);
 }
 
+/*
+ * What only routers listen to: 224.0.0.2, 224.0.0.22, ff02::2 and ff02::16, to which hosts report
+ * the groups that they are in (RFC 3376, RFC 3810) and where they ask for a router.
+ */
+static inline bool cv_mac_is_for_routers(uint64_t mac) {
+    return mac == UINT64_C(0x0200005e0001) || mac == UINT64_C(0x1600005e0001) ||
+           mac == UINT64_C(0x020000003333) || mac == UINT64_C(0x160000003333);
+}
+
 static inline uint16_t cv_ethertype(const uint8_t *frame) {
     uint16_t type;
 

@@ -68,13 +68,28 @@ static int allocate(struct table *table) {
     return 0;
 }
 
+/* A container whose sources are checked is none: it may not advertise itself. */
+static bool may_route(const struct port *port) {
+    return port->role == CV_ROLE_HOST || !port->spoof_check;
+}
+
+static void add_member(struct network_view *network, struct port *port) {
+    uint16_t at = network->n_members++;
+
+    if (may_route(port)) {
+        network->members[at] = network->members[network->n_routers];
+        at = network->n_routers++;
+    }
+    network->members[at] = port;
+}
+
 static void fill_port(struct table *table, struct port *port) {
     if (!cv_is_trunk(port)) {
         struct network_view *network = &table->networks[port->network];
 
         cv_fdb_insert(table->fdb, cv_fdb_key(port->network, port->mac), port);
         if (atomic_load(&port->n_tx) > 0)
-            network->members[network->n_members++] = port;
+            add_member(network, port);
     }
     for (uint16_t q = 0; q < port->n_served; q++) {
         struct worker_view *view = &table->workers[port->rx[q].worker];

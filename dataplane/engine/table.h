@@ -23,6 +23,7 @@ struct network_view {
     struct learned *learned;
     uint16_t vlan;
     uint16_t n_members; /* ready ports but the trunks */
+    uint16_t n_routers; /* the first of them: what may be a router */
     struct port **members;
 };
 

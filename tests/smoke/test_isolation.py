@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.smoke.topology import Lab
 
 NOBODY = "02:00:00:00:00:63"
+ROUTERS = ["01:00:5e:00:00:02", "01:00:5e:00:00:16", "33:33:00:00:00:02", "33:33:00:00:00:16"]
 RESERVED_GROUPS = ["01:80:c2:00:00:00", "01:80:c2:00:00:02", "01:80:c2:00:00:0e"]
 
 
@@ -102,3 +103,24 @@ def test_frames_between_bridges_are_not_forwarded(lab: Lab, group: str) -> None:
         for capture in (seen, wire):
             assert not [frame for frame in receive_until(capture, end) if mark in frame.data]
     assert rise["drops"] == {"reserved_group": 1}
+
+
+def test_what_is_for_routers_goes_to_who_may_be_one(lab: Lab) -> None:
+    outside = lab.uplink("af_packet")
+    network = lab.network(outside)
+    sender, bystander = lab.container(network, 1), lab.container(network, 2)
+    router = lab.container(network, 3, spoof_check=False)
+    mark, end = uuid.uuid4().bytes, uuid.uuid4().bytes
+    with (
+        sender.packet_socket() as out,
+        bystander.packet_socket() as seen,
+        router.packet_socket() as routed,
+        outside.packet_socket() as wire,
+    ):
+        for group in ROUTERS:
+            out.send(ethernet(group, sender.mac, EXPERIMENTAL, mark))
+        out.send(ethernet(BROADCAST, sender.mac, EXPERIMENTAL, end))
+        assert not [frame for frame in receive_until(seen, end) if mark in frame.data]
+        for capture in (routed, wire):
+            found = [frame for frame in receive_until(capture, end) if mark in frame.data]
+            assert [frame.destination for frame in found] == ROUTERS
