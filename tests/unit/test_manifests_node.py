@@ -213,7 +213,8 @@ def test_without_the_plugin_there_is_no_configuration(node: Path) -> None:
 def test_the_image_has_the_libraries_of_the_engine() -> None:
     (engine,) = (ROOT / "dataplane").glob("_engine*.so")
     libraries = re.findall(r"=> (/\S+)", run("ldd", engine))
-    owners = {run("dpkg-query", "-S", f"*{Path(lib).name}").split(":")[0] for lib in libraries}
+    ends = ["/".join(Path(library).parts[-2:]) for library in libraries]
+    owners = {run("dpkg-query", "-S", f"*/{end}").split(":")[0] for end in ends}
     listed = re.findall(r"install.*\n\s+(.*?) \\", CONTAINERFILE.read_text())[0].split()
     depends = run("apt-cache", "depends", "--recurse", "--installed", "--important", *listed)
     assert owners <= set(re.findall(r"^(\S+)$", depends, re.MULTILINE))
