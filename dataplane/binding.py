@@ -202,6 +202,7 @@ class Engine:
         return {
             "ready": bool(raw.ready),
             "link_up": bool(raw.link_up),
+            "memory_lost": bool(raw.memory_lost),
             "mac": _mac(raw.mac),
             "mtu": raw.mtu,
             "rx_queues": raw.rx_queues,

@@ -124,6 +124,7 @@ struct cv_port_state {
     uint16_t tx_queues;
     uint32_t offloads; /* mask of enum cv_offload in effect */
     uint64_t features; /* vhost: negotiated virtio features */
+    bool memory_lost;  /* vhost: the frontend took away memory that it had shared; not served */
     uint32_t speed_mbps;
     char driver[CV_DRIVER_SIZE];
 };

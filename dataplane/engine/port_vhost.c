@@ -10,11 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "lost_memory.h"
 #include "pools.h"
 #include "port.h"
 #include "worker.h"
@@ -40,6 +42,7 @@ struct vhost {
     _Atomic bool closing;
     _Atomic int vid;                 /* -1: no frontend, or not ready */
     _Atomic uint64_t features;       /* negotiated; of vid */
+    _Atomic bool memory_lost;        /* by the last frontend */
     int connection;                  /* vhost thread: vid of the one frontend, -1 without */
     bool enabled[2 * CV_MAX_QUEUES]; /* vhost thread */
 };
@@ -107,6 +110,7 @@ static int on_new_device(int vid) {
         offloads |= CV_OFFLOAD_TSO4;
     if (features & VIRTIO_F(VIRTIO_NET_GUEST_TSO6))
         offloads |= CV_OFFLOAD_TSO6;
+    atomic_store(&device->memory_lost, false);
     atomic_store(&device->port->offloads, offloads);
     atomic_store(&device->features, features);
     for (uint16_t q = 0; q < device->port->queues; q++) {
@@ -121,7 +125,7 @@ static int on_new_device(int vid) {
 static void on_destroy_device(int vid) {
     struct vhost *device = find(vid);
 
-    if (device == NULL || atomic_load(&device->vid) != vid)
+    if (device == NULL || vid != device->connection)
         return;
     /* First, so that no later round takes it up. */
     atomic_store(&device->vid, -1);
@@ -214,6 +218,14 @@ static void vhost_close(struct port *port) {
     free(device);
 }
 
+/* A frontend that has taken memory away is not served again before it connects anew. */
+static void check_memory(struct vhost *device) {
+    if (likely(!cv_lost_memory_met()))
+        return;
+    atomic_store(&device->memory_lost, true);
+    atomic_store(&device->vid, -1);
+}
+
 static uint16_t vhost_rx(struct worker *worker, struct port *port, uint16_t queue,
                          struct rte_mbuf **packets, uint16_t n) {
     struct vhost *device = port->device;
@@ -222,7 +234,9 @@ static uint16_t vhost_rx(struct worker *worker, struct port *port, uint16_t queu
     (void)worker;
     if (unlikely(vid < 0))
         return 0;
-    return rte_vhost_dequeue_burst(vid, FRONTEND_TX(queue), cv_std_pool, packets, n);
+    n = rte_vhost_dequeue_burst(vid, FRONTEND_TX(queue), cv_std_pool, packets, n);
+    check_memory(device);
+    return n;
 }
 
 static void vhost_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf **packets,
@@ -231,8 +245,10 @@ static void vhost_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbuf 
     int vid = atomic_load_explicit(&device->vid, memory_order_relaxed);
     uint16_t sent = 0;
 
-    if (likely(vid >= 0))
+    if (likely(vid >= 0)) {
         sent = rte_vhost_enqueue_burst(vid, FRONTEND_RX(queue->queue), packets, n);
+        check_memory(device);
+    }
     for (uint16_t i = 0; i < sent; i++)
         queue->bytes += packets[i]->pkt_len;
     queue->packets += sent;
@@ -256,6 +272,8 @@ static int vhost_arm(struct port *port, uint16_t queue) {
     int vid = atomic_load(&device->vid), fd;
     struct rte_vhost_vring vring;
 
+    if (atomic_load(&device->memory_lost))
+        return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* it has nothing to say any more */
     if (vid < 0 || rte_vhost_get_vhost_vring(vid, FRONTEND_TX(queue), &vring) != 0)
         return -ENOTSUP;
     /* Ours, as librte_vhost may close its own at any time. */
@@ -287,8 +305,10 @@ static void vhost_state(struct port *port, struct cv_port_state *state) {
     struct vhost *device = port->device;
     int vid = atomic_load(&device->vid);
 
+    state->ready &= vid >= 0;
     state->link_up = vid >= 0;
     state->features = vid >= 0 ? atomic_load(&device->features) : 0;
+    state->memory_lost = atomic_load(&device->memory_lost);
 }
 
 const struct port_ops cv_vhost_ops = {

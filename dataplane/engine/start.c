@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "lost_memory.h"
 #include "pools.h"
 #include "registry.h"
 #include "worker.h"
@@ -87,8 +88,11 @@ static int start_eal(const struct cv_options *options) {
 
     make_arguments(&arguments, options);
     rte_openlog_stream(stderr);
-    /* EAL's threads inherit the mask: signals are for the control thread only. */
+    cv_lost_memory_watch();
+    /* EAL's threads inherit the mask: signals are for the control thread only, but for one's own.
+     */
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     ret = rte_eal_init(arguments.n, arguments.list);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
