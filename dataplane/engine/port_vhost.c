@@ -30,6 +30,12 @@
 #define VIRTIO_NET_GUEST_ANNOUNCE 21
 #define VHOST_F_LOG_ALL_BIT 26
 
+/* Of librte_vhost's; what is not offered need not be withstood. */
+#define MAX_PAIRS 128
+#define PROTOCOL_FEATURES                                                                          \
+    (VIRTIO_F(VHOST_USER_PROTOCOL_F_MQ) | VIRTIO_F(VHOST_USER_PROTOCOL_F_REPLY_ACK) |              \
+     VIRTIO_F(VHOST_USER_PROTOCOL_F_NET_MTU) | VIRTIO_F(VHOST_USER_PROTOCOL_F_STATUS))
+
 /* Vrings come in pairs, named from the frontend's side (virtio 1.1, 5.1.2). */
 #define FRONTEND_RX(queue) (2 * (queue))
 #define FRONTEND_TX(queue) (2 * (queue) + 1)
@@ -157,6 +163,15 @@ static const struct rte_vhost_device_ops callbacks = {
     .vring_state_changed = on_vring_state,
 };
 
+/* Of our librte_vhost, and of newer ones. */
+int rte_vhost_driver_set_max_queue_num(const char *path, uint32_t pairs) __attribute__((weak));
+
+static bool bound_queues(const struct vhost *device) {
+    return rte_vhost_driver_set_max_queue_num == NULL ||
+           rte_vhost_driver_set_max_queue_num(device->path,
+                                              RTE_MIN(device->port->queues, MAX_PAIRS)) == 0;
+}
+
 static int start_driver(struct vhost *device) {
     uint64_t flags = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
     uint64_t without = VIRTIO_F(VIRTIO_NET_HOST_UFO) | VIRTIO_F(VIRTIO_NET_GUEST_UFO) |
@@ -168,7 +183,8 @@ static int start_driver(struct vhost *device) {
         return cv_fail(ENOSPC, "%s: librte_vhost took no socket at %s (at most 1024 in all)",
                        device->port->name, device->path);
     if (rte_vhost_driver_disable_features(device->path, without) == 0 &&
-        rte_vhost_driver_callback_register(device->path, &callbacks) == 0 &&
+        rte_vhost_driver_set_protocol_features(device->path, PROTOCOL_FEATURES) == 0 &&
+        bound_queues(device) && rte_vhost_driver_callback_register(device->path, &callbacks) == 0 &&
         rte_vhost_driver_start(device->path) == 0)
         return 0;
     rte_vhost_driver_unregister(device->path);
