@@ -62,6 +62,7 @@ _WORKER_COUNTERS = (
     "empty_rounds",
     "packets",
     "sleeps",
+    "tables",
     "wake_cycles",
 )
 

@@ -61,6 +61,7 @@ int cv_worker(uint16_t index, struct cv_worker_stats *stats) {
     if (index >= cv_n_workers)
         return cv_fail(ENOENT, "there are %u workers", cv_n_workers);
     *stats = cv_workers[index].stats;
+    stats->tables = atomic_load(&cv_workers[index].generation);
     /* A frontend's kick carries no time. This wakes a worker in the same way, and is timed. */
     cv_worker_wake(&cv_workers[index]);
     return 0;

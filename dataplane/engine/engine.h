@@ -168,6 +168,7 @@ struct cv_worker_stats {
     uint64_t empty_rounds;
     uint64_t packets;
     uint64_t sleeps;
+    uint64_t tables;                 /* published since the start, up to the one in use */
     uint64_t wake_cycles;            /* how late it woke, of those sleeps whose end is known */
     uint64_t wakes[CV_WAKE_BUCKETS]; /* those sleeps: [i] at most 2^i us late; the last, any */
 };

@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "packet.h"
+#include "publisher.h"
 #include "registry.h"
 #include "shape.h"
 #include "spoof.h"
@@ -37,7 +38,7 @@ void cv_port_set_ready(struct port *port, uint16_t n_rx, uint16_t n_tx) {
     }
     pthread_mutex_unlock(&cv_registry_lock);
     if (known)
-        cv_table_publish(false);
+        cv_publish_soon();
 }
 
 static const struct port_ops *ops_of(enum cv_kind kind) {

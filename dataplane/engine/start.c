@@ -16,8 +16,10 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "log_stream.h"
 #include "lost_memory.h"
 #include "pools.h"
+#include "publisher.h"
 #include "registry.h"
 #include "worker.h"
 
@@ -87,7 +89,7 @@ static int start_eal(const struct cv_options *options) {
     int ret;
 
     make_arguments(&arguments, options);
-    rte_openlog_stream(stderr);
+    rte_openlog_stream(cv_log_stream());
     cv_lost_memory_watch();
     /* EAL's threads inherit the mask: signals are for the control thread only, but for one's own.
      */
@@ -117,6 +119,8 @@ int cv_start(const struct cv_options *options) {
     ret = cv_pools_create(options->memory_mb, options->n_workers);
     if (ret == 0)
         ret = cv_workers_start(options);
+    if (ret == 0)
+        ret = cv_publisher_start();
     if (ret < 0)
         cv_stop();
     return ret;
@@ -124,6 +128,7 @@ int cv_start(const struct cv_options *options) {
 
 void cv_stop(void) {
     cv_registry_clear();
+    cv_publisher_stop();
     cv_workers_stop();
     cv_pools_free();
     rte_eal_cleanup();
