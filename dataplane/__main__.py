@@ -81,6 +81,7 @@ def _open(
     who sees its connection end knows that everything has been given back.
     """
     from dataplane.balancing import Balancing
+    from dataplane.complaints import Complaints
     from dataplane.liveness import Liveness
     from dataplane.operations import Operations
     from dataplane.server import Server
@@ -91,7 +92,8 @@ def _open(
             listener = unix_socket.listen(options.socket)
         undo.pop_all()
     operations = Operations(engine, options, stop)
-    chores = (Balancing(engine, len(options.cores)), Liveness(engine, notifier))
+    balancing = Balancing(engine, len(options.cores))
+    chores = (balancing, Liveness(engine, notifier), Complaints(engine))
     server = Server(listener, operations, chores, stop)
     stack.callback(server.close)
     stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)

@@ -214,6 +214,16 @@ class Engine:
             "driver": ffi.string(raw.driver).decode(),
         }
 
+    def ports_with_lost_memory(self) -> set[str]:
+        """The ports whose frontend took away memory that it had shared, since it connected."""
+        raw = ffi.new("struct cv_port_state *")
+        lost = set()
+        for name, port in self._ports.items():
+            _check(lib.cv_port_state(port, raw))
+            if raw.memory_lost:
+                lost.add(name)
+        return lost
+
     def port_counters(self, name: str) -> JsonObject:
         """A port's counters in all, per queue and per drop reason (those above zero)."""
         port = self._port(name)

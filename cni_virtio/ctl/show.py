@@ -196,6 +196,8 @@ def _print_details(items: list[_Json]) -> None:
 
 
 def _device(state: _Json) -> Iterator[tuple[str, str]]:
+    if state.get("memory_lost"):
+        yield "frontend", "took away memory that it had shared: restart the application"
     if driver := state.get("driver"):
         yield "driver", str(driver)
     if speed := state.get("speed_mbps"):

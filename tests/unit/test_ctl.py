@@ -128,6 +128,14 @@ def test_ports_verbose_names_drops(agent: Callable[[Answer], str]) -> None:
     assert "spoof_arp" not in output
 
 
+def test_ports_verbose_says_that_a_frontend_took_away_memory(
+    agent: Callable[[Answer], str],
+) -> None:
+    port = PORT | {"state": PORT["state"] | {"ready": False, "memory_lost": True}}
+    place = agent(lambda _: framed(0, json.dumps({"ports": [port]}).encode()))
+    assert "took away memory that it had shared: restart the" in run(place, "ports", "-v").output
+
+
 LIMITED = PORT | {
     "spec": PORT["spec"] | {"limits": {"ingress_bits_s": 2_500_000, "ingress_burst_bits": 262_144}},
     "counters": PORT["counters"]
