@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.hostile.stage import Stage, staged
 from tests.smoke.agent import Node, containers, node
 from tests.smoke.prerequisites import missing, skip_or_fail
 from tests.smoke.topology import Lab, dataplane_in_host, lab_on
@@ -64,3 +65,17 @@ def a() -> Iterator[Netns]:
     """A container's namespace."""
     with containers(1) as (one,):
         yield one
+
+
+@pytest.fixture(scope="module")
+def stage(module_lab: Lab) -> Iterator[Stage]:
+    """Two containers that notice nothing of what one module's tests do to a socket."""
+    with staged(module_lab) as stage:
+        yield stage
+
+
+@pytest.fixture
+def victim(stage: Stage) -> Iterator[Stage]:
+    """The same for one test, after which nobody must be harmed."""
+    yield stage
+    stage.assert_unharmed()

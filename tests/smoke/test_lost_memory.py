@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.hostile.frontend import BUFFER_BYTES, RINGS_BYTES, RX, TX, Frontend
-from tests.smoke.frames import ethernet
+from tests.hostile.frontend import BUFFER_BYTES, RINGS_BYTES, RX, TX
+from tests.hostile.stage import assert_served_again, connected
 from tests.smoke.ports import Application, Container, wait_until
 from tests.smoke.prerequisites import free_hugepages
 from tests.smoke.traffic import ping
@@ -19,48 +16,7 @@ from tests.smoke.traffic import ping
 if TYPE_CHECKING:
     from tests.smoke.topology import Lab
 
-BROADCAST = "ff:ff:ff:ff:ff:ff"
 BUFFERS = [(RINGS_BYTES + BUFFER_BYTES * i, BUFFER_BYTES) for i in range(256)]
-
-
-@contextmanager
-def connected(
-    port: Application, memfd_flags: int = 0, size_bytes: int = 1 << 20
-) -> Iterator[Frontend]:
-    frontend = Frontend(port.path, size_bytes, memfd_flags)
-    try:
-        frontend.begin()
-        port.wait_ready()
-        yield frontend
-    finally:
-        frontend.close()
-
-
-@contextmanager
-def reconnected(port: Application) -> Iterator[Frontend]:
-    """Connect again, as soon as the backend has noticed the end of the connection before."""
-    deadline_s = time.monotonic() + 5
-    with ExitStack() as stack:
-        while True:
-            try:
-                frontend = stack.enter_context(connected(port))
-                break
-            except ConnectionError:
-                assert time.monotonic() < deadline_s
-        yield frontend
-
-
-def frame_of(port: Application) -> bytes:
-    return ethernet(BROADCAST, port.mac, 0x88B5, bytes(100))
-
-
-def assert_served_again(port: Application) -> None:
-    """A frontend that behaves finds the port as if nothing had been."""
-    with reconnected(port) as frontend:
-        before = port.counters()["rx_packets"]
-        frontend.offer_frame(frame_of(port), 10)
-        wait_until(lambda: port.counters()["rx_packets"] == before + 10, "its frames arrive")
-        assert not port.state()["memory_lost"]
 
 
 @pytest.fixture
