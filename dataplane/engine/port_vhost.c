@@ -234,7 +234,10 @@ static void vhost_close(struct port *port) {
     free(device);
 }
 
-/* A frontend that has taken memory away is not served again before it connects anew. */
+/*
+ * To be called after whatever has accessed a frontend's memory, so that nobody else is blamed for
+ * what it has taken away.
+ */
 static void check_memory(struct vhost *device) {
     if (likely(!cv_lost_memory_met()))
         return;
@@ -287,6 +290,7 @@ static int vhost_arm(struct port *port, uint16_t queue) {
     struct vhost *device = port->device;
     int vid = atomic_load(&device->vid), fd;
     struct rte_vhost_vring vring;
+    int ret;
 
     if (atomic_load(&device->memory_lost))
         return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); /* it has nothing to say any more */
@@ -296,11 +300,12 @@ static int vhost_arm(struct port *port, uint16_t queue) {
     fd = fcntl(vring.kickfd, F_DUPFD_CLOEXEC, 0);
     if (fd < 0)
         return -ENOTSUP;
-    if (!is_eventfd(fd) || rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 1) != 0) {
-        close(fd);
-        return -ENOTSUP;
-    }
-    return fd;
+    ret = is_eventfd(fd) ? rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 1) : -1;
+    check_memory(device);
+    if (ret == 0)
+        return fd;
+    close(fd);
+    return -ENOTSUP;
 }
 
 static void vhost_disarm(struct port *port, uint16_t queue, int fd) {
@@ -309,8 +314,10 @@ static void vhost_disarm(struct port *port, uint16_t queue, int fd) {
     uint64_t kicks;
     struct iovec iov = {.iov_base = &kicks, .iov_len = sizeof(kicks)};
 
-    if (vid >= 0)
+    if (vid >= 0) {
         rte_vhost_enable_guest_notification(vid, FRONTEND_TX(queue), 0);
+        check_memory(device);
+    }
     /* Readable until it is read; the frontend may have made it blocking and read it itself. */
     if (preadv2(fd, &iov, 1, -1, RWF_NOWAIT) < 0)
         kicks = 0;
