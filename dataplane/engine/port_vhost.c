@@ -92,6 +92,7 @@ static int on_new_connection(int vid) {
     if (device == NULL || device->connection >= 0)
         return -1;
     device->connection = vid;
+    atomic_store(&device->memory_lost, false);
     memset(device->enabled, 0, sizeof(device->enabled));
     return 0;
 }
@@ -103,12 +104,33 @@ static void on_destroy_connection(int vid) {
         device->connection = -1;
 }
 
+/*
+ * Whether memory that the frontend shares now is lost, whichever thread met it: the vhost thread
+ * serves all sockets, and what it has met may be of any of them. Vhost thread.
+ */
+static bool has_lost_memory(struct vhost *device, int vid) {
+    struct rte_vhost_memory *memory;
+    bool is_lost = false;
+
+    cv_lost_memory_met();
+    if (rte_vhost_get_mem_table(vid, &memory) != 0)
+        return false;
+    for (uint32_t i = 0; i < memory->nregions; i++)
+        is_lost |= cv_lost_memory_is_lost(memory->regions[i].mmap_addr);
+    free(memory);
+    if (is_lost)
+        atomic_store(&device->memory_lost, true);
+    return is_lost;
+}
+
+/* A frontend that has taken memory away is not served before it connects anew. */
 static int on_new_device(int vid) {
     struct vhost *device = find(vid);
     uint32_t offloads = CV_OFFLOAD_RX_CHECKSUM | CV_OFFLOAD_LRO;
     uint64_t features;
 
-    if (device == NULL || rte_vhost_get_negotiated_features(vid, &features) != 0)
+    if (device == NULL || vid != device->connection || atomic_load(&device->memory_lost) ||
+        rte_vhost_get_negotiated_features(vid, &features) != 0)
         return -1;
     if (features & VIRTIO_F(VIRTIO_NET_GUEST_CSUM))
         offloads |= CV_OFFLOAD_TX_CHECKSUM;
@@ -116,13 +138,14 @@ static int on_new_device(int vid) {
         offloads |= CV_OFFLOAD_TSO4;
     if (features & VIRTIO_F(VIRTIO_NET_GUEST_TSO6))
         offloads |= CV_OFFLOAD_TSO6;
-    atomic_store(&device->memory_lost, false);
     atomic_store(&device->port->offloads, offloads);
     atomic_store(&device->features, features);
     for (uint16_t q = 0; q < device->port->queues; q++) {
         rte_vhost_enable_guest_notification(vid, FRONTEND_TX(q), 0);
         rte_vhost_enable_guest_notification(vid, FRONTEND_RX(q), 0);
     }
+    if (has_lost_memory(device, vid))
+        return -1;
     atomic_store(&device->vid, vid);
     serve(device);
     return 0;
