@@ -33,6 +33,8 @@ static void rest(void) {
 }
 
 static void *run(void *argument) {
+    int ret;
+
     (void)argument;
     pthread_mutex_lock(&lock);
     while (!is_stopping) {
@@ -42,8 +44,10 @@ static void *run(void *argument) {
         }
         is_wanted = false;
         pthread_mutex_unlock(&lock);
-        cv_table_publish(false);
+        ret = cv_table_publish(false);
         pthread_mutex_lock(&lock);
+        if (ret < 0)
+            is_wanted = true; /* of memory, there may be some later */
         rest();
     }
     pthread_mutex_unlock(&lock);
