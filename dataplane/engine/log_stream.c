@@ -2,6 +2,9 @@
 #define _GNU_SOURCE
 #include "log_stream.h"
 
+#include <limits.h>
+#include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <time.h>
@@ -26,6 +29,38 @@ static void refill(void) {
     last_s = now.tv_sec;
 }
 
+/*
+ * Never waits for whoever reads it: every thread that logs would wait for the stream's lock. So
+ * much at a time as a pipe has room for when it says that it is writable. False if not all went.
+ */
+static bool write_at_once(const char *text, size_t bytes) {
+    struct pollfd fd = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    while (bytes > 0) {
+        ssize_t n;
+
+        if (poll(&fd, 1, 0) != 1 || (fd.revents & POLLOUT) == 0)
+            return false;
+        n = write(STDERR_FILENO, text, bytes < PIPE_BUF ? bytes : PIPE_BUF);
+        if (n <= 0)
+            return false;
+        text += n;
+        bytes -= n;
+    }
+    return true;
+}
+
+static bool tell_left_out(void) {
+    char text[64];
+
+    if (left_out == 0)
+        return true;
+    if (!write_at_once(text, snprintf(text, sizeof(text), "(%lu lines left out)\n", left_out)))
+        return false;
+    left_out = 0;
+    return true;
+}
+
 static ssize_t write_lines(void *cookie, const char *text, size_t bytes) {
     (void)cookie;
     refill();
@@ -34,12 +69,8 @@ static ssize_t write_lines(void *cookie, const char *text, size_t bytes) {
         return bytes;
     }
     credit--;
-    if (left_out > 0)
-        dprintf(STDERR_FILENO, "(%lu lines left out)\n", left_out);
-    left_out = 0;
-    /* Whether anybody reads it is not the writer's business. */
-    if (write(STDERR_FILENO, text, bytes) < 0)
-        return bytes;
+    if (!tell_left_out() || !write_at_once(text, bytes))
+        left_out++;
     return bytes;
 }
 
