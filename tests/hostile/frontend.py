@@ -189,6 +189,11 @@ class Frontend:
         self.set_call(vring, self.calls[vring])
         self.set_kick(vring, self.kicks[vring])
 
+    def stop_vring(self, vring: int) -> None:
+        """Have the backend stop a ring, and tell how far it came."""
+        self.send(Message.GET_VRING_BASE, struct.pack("<II", vring, 0))
+        self._receive(_HEADER.size + 8)
+
     def set_size(self, vring: int, descriptors: int) -> None:
         """Tell a ring's size."""
         self.send(Message.SET_VRING_NUM, struct.pack("<II", vring, descriptors))
@@ -236,8 +241,12 @@ class Frontend:
         ring = struct.pack(f"<{len(heads)}H", *heads)
         avail = at + _AVAIL
         self.memory[avail + 4 : avail + 4 + len(ring)] = ring
-        index = len(heads) if index is None else index
-        self.memory[avail + 2 : avail + 4] = struct.pack("<H", index)
+        self.offer_next(vring, len(heads) if index is None else index)
+
+    def offer_next(self, vring: int, index: int) -> None:
+        """Make the chains before this index available, as they are in the ring, and kick."""
+        at = vring * _RING_BYTES + _AVAIL
+        self.memory[at + 2 : at + 4] = struct.pack("<H", index)
         os.eventfd_write(self.kicks[vring], 1)
 
     def used(self, vring: int) -> int:

@@ -115,9 +115,14 @@ def connected(
         yield frontend
 
 
+def reconnected(port: Application) -> Frontend:
+    """Connect as a frontend should, as soon as the one before has gone."""
+    return _retried(port, lambda frontend: _begin(frontend, port))
+
+
 def assert_served_again(port: Application) -> None:
     """A frontend that behaves finds the port as if nothing had been."""
-    with _retried(port, lambda frontend: _begin(frontend, port)) as frontend:
+    with reconnected(port) as frontend:
         before = port.counters()["rx_packets"]
         frontend.offer_frame(frame_of(port), 10)
         wait_until(lambda: port.counters()["rx_packets"] == before + 10, "its frames arrive")
