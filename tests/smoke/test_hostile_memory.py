@@ -64,12 +64,27 @@ def test_odd_memory(victim: Stage, regions: list[Region]) -> None:
         frontend.settle()
 
 
-def test_more_memory_than_addresses(victim: Stage) -> None:
+def test_more_memory_than_the_machine_has(victim: Stage) -> None:
     """All of it is there, as far as the file tells: it has holes."""
+    half = machine_bytes() // 2 // MIB * MIB
+    for regions in ([(0, 3 * half, 0, 0)], [(i * half, half, i * half, 0) for i in range(3)]):
+        with victim.frontend() as frontend:
+            os.ftruncate(frontend.memfd, 3 * half)
+            frontend.share(regions, [frontend.memfd] * len(regions))
+            frontend.wait_closed()
+
+
+def test_memory_with_holes(victim: Stage) -> None:
+    """Much of it, as a VM has whose memory is not allocated in advance."""
+    half = machine_bytes() // 2 // MIB * MIB
     with victim.frontend() as frontend:
-        os.ftruncate(frontend.memfd, 1 << 41)
-        frontend.share([(0, 1 << 41, 0, 0)], [frontend.memfd])
-        frontend.wait_closed()
+        os.ftruncate(frontend.memfd, half)
+        frontend.share([(0, half, 0, 0)], [frontend.memfd])
+        assert frontend.settle()
+
+
+def machine_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_too_many_regions(victim: Stage) -> None:
