@@ -66,6 +66,8 @@ def _run(options: Options, stack: ExitStack) -> int:
         os.getpid(),
         options.core_list,
     )
+    if not engine.frontends_are_guarded():
+        log.warning("built with DPDK=system: applications of vhost-user sockets must be trusted")
     _tell(options.ready_fd, "ready")
     notifier.ready(f"serving {options.socket}, workers on cores {options.core_list}")
     server.run()

@@ -131,6 +131,10 @@ class Engine:
         """The version of DPDK that the engine runs on."""
         return str(ffi.string(lib.cv_dpdk_version()).decode())
 
+    def frontends_are_guarded(self) -> bool:
+        """Whether librte_vhost has our guards against hostile frontends."""
+        return bool(lib.cv_frontends_are_guarded())
+
     def network_add(self, name: str, mtu: int, uplink: str | None, vlan: int | None) -> None:
         """Add an L2 domain; `uplink` is the name of a port.
 

@@ -73,7 +73,7 @@ class DataplaneClient:
         self._last_id = 0
 
     def version(self) -> JsonObject:
-        """Give version, dpdk, pid, instance, cores, memory, max_ports and idle."""
+        """Give version, dpdk, frontends_guarded, pid, instance, cores, memory, max_ports, idle."""
         return self._call(Op.VERSION, {})
 
     def network_add(self, spec: NetworkSpec) -> None:

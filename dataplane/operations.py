@@ -112,6 +112,7 @@ class Operations:
         return {
             "version": __version__,
             "dpdk": self._engine.dpdk_version(),
+            "frontends_guarded": self._engine.frontends_are_guarded(),
             "pid": os.getpid(),
             "instance": self._instance,
             "cores": list(self._options.cores),

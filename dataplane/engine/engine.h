@@ -190,6 +190,10 @@ int cv_start(const struct cv_options *options);
 void cv_stop(void);
 
 const char *cv_dpdk_version(void);
+
+/* Whether librte_vhost has our guards against hostile frontends, which an installed one has not. */
+bool cv_frontends_are_guarded(void);
+
 uint64_t cv_tsc_hz(void);
 
 /* Adds an L2 domain. Returns its id. -EEXIST, -ENOENT (uplink), -ENOSPC, -EBUSY (VLAN taken). */

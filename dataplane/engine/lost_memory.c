@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
+#include "engine.h"
+
 /* Each of librte_vhost's 1,024 sockets has one frontend, which has at most 8. */
 #define MAX_REGIONS (1024 * 8)
 
@@ -105,11 +107,15 @@ static void on_sigbus(int number, siginfo_t *info, void *context) {
 void rte_vhost_watch_regions(bool (*mapped)(void *start, uint64_t bytes),
                              void (*unmapped)(void *start)) __attribute__((weak));
 
+bool cv_frontends_are_guarded(void) {
+    return rte_vhost_watch_regions != NULL;
+}
+
 void cv_lost_memory_watch(void) {
     struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO};
 
     sigfillset(&action.sa_mask);
     sigaction(SIGBUS, &action, NULL);
-    if (rte_vhost_watch_regions != NULL)
+    if (cv_frontends_are_guarded())
         rte_vhost_watch_regions(cv_lost_memory_guard, cv_lost_memory_unguard);
 }

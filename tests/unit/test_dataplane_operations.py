@@ -37,6 +37,7 @@ def test_version(dataplane: Dataplane, control: DataplaneClient) -> None:
     assert version["pid"] == dataplane.process.pid
     assert version["version"] == "0.1.0"
     assert "DPDK" in version["dpdk"]
+    assert version["frontends_guarded"] is (os.environ.get("DPDK") != "system")
     assert version["cores"] == [CORES[-1]]
     assert version["idle"] == "adaptive"
     assert version["memory"]["huge"] is False

@@ -96,6 +96,14 @@ def test_the_remedy_is_who_starts_the_dataplane(patient: Patient, supervisor: st
     assert ("its supervisor starts it" in finding.remedy) == (not by_agent)
 
 
+def test_a_dataplane_on_the_installed_dpdk(patient: Patient) -> None:
+    running = {"running": True, "frontends_guarded": False}
+    (finding,) = agent.dataplane(with_answer(patient, dataplane=running))
+    assert "DPDK=system" in finding.what
+    running["frontends_guarded"] = True
+    assert list(agent.dataplane(with_answer(patient, dataplane=running))) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="looks into every process")
 def test_a_namespace_without_a_path_that_is_in_use_is_not_gone(
     patient: Patient, tmp_path: Path

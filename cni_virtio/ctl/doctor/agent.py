@@ -77,6 +77,12 @@ def dataplane(patient: Patient) -> Iterator[Finding]:
         if "running dataplane differs" in message:
             why = "it was started with another configuration, and has been kept"
             yield Finding(message.partition("; stop it")[0], why, patient.restart_dataplane)
+    if found.get("frontends_guarded") is False:
+        yield Finding(
+            "the dataplane was built with DPDK=system, whose librte_vhost lacks our guards",
+            "an application of a vhost-user socket can end or stop the dataplane, or worse",
+            "./dev setup without DPDK=system; until then trust whoever gets a socket",
+        )
 
 
 def _mended(patient: Patient) -> str:
