@@ -151,6 +151,11 @@ class Server:
             self._send(connection, encode(error_reply(None, e)), closing=True)
         except OSError:
             self._drop(connection)
+        except Exception as e:
+            # Whatever one client sends, the others and the packets must not pay for it.
+            log.exception("client dropped")
+            error = WireError(Code.INTERNAL, f"{type(e).__name__}: {e}")
+            self._send(connection, encode(error_reply(None, error)), closing=True)
 
     def _serve(self, connection: Connection, body: bytes) -> None:
         request = Request.from_json(decode(body))

@@ -49,6 +49,7 @@ MAX_REPLY_BYTES = 64 << 20
 """Replies may be larger than requests: `ports` with counters per queue of 1,000 ports."""
 _HEADER = struct.Struct(">I")
 _MAX_ID = (1 << 63) - 1
+_MAX_DEPTH = 16
 
 
 class Op(StrEnum):
@@ -171,6 +172,7 @@ class Request:
 
         :raises WireError: `invalid`, naming the field at fault.
         """
+        _check_depth(message)
         left = Fields(message, "")
         request = cls(
             id=left.take("id", request_id),
@@ -179,6 +181,21 @@ class Request:
         )
         left.done()
         return request
+
+
+def _check_depth(message: JsonObject) -> None:
+    """Refuse what nests deeper than any request: to show it could exhaust the stack."""
+    level: list[object] = [message]
+    for _ in range(_MAX_DEPTH):
+        level = [
+            part
+            for item in level
+            if isinstance(item, dict | list)
+            for part in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise WireError(Code.INVALID, f"the message is nested more than {_MAX_DEPTH} levels deep")
 
 
 request_id = fields.integer(0, _MAX_ID)

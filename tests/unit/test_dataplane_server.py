@@ -9,14 +9,15 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataplane import wire
+from dataplane import server, unix_socket, wire
 from dataplane.client import DataplaneClient, DataplaneUnavailable
+from dataplane.stop import Stop
 from tests.unit import dataplane_process
 from tests.unit.dataplane_process import (
     NOBODY,
@@ -61,6 +62,18 @@ def test_garbage_gets_an_error_and_the_end(dataplane: Dataplane, garbage: bytes)
         assert (reply["id"], reply["ok"], reply["error"]["code"]) == (None, False, "invalid")
         assert reply["error"]["message"]
         assert read_reply(sock) is None
+    dataplane.assert_alive()
+
+
+@needs_engine
+def test_a_request_nested_to_any_depth_leaves_it_alive(dataplane: Dataplane) -> None:
+    for depth in range(900, 1000):
+        body = b'{"id":1,"op":"a","args":' + b"[" * depth + b"]" * depth + b"}"
+        with dataplane.connect() as sock:
+            sock.sendall(struct.pack(">I", len(body)) + body)
+            reply = read_reply(sock)
+            assert reply is not None, f"no answer at depth {depth}"
+            assert reply["error"]["code"] == "invalid"
     dataplane.assert_alive()
 
 
@@ -208,6 +221,41 @@ def test_many_clients_at_once(
         thread.join()
     assert failures == []
     assert control.ports() == {"ports": []}
+
+
+def test_what_nobody_foresaw_costs_one_client_its_connection(
+    socket_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answers:
+        def handle(self, request: wire.Request, fds: list[int]) -> wire.JsonObject:
+            return {}
+
+    def fail(body: bytes) -> wire.JsonObject:
+        if b"bad" in body:
+            raise MemoryError("of this size")
+        return wire.decode(body)
+
+    monkeypatch.setattr(server, "decode", fail)
+    path, stop = str(socket_dir / "s.sock"), Stop()
+    serving = server.Server(unix_socket.listen(path), cast("Any", Answers()), [], stop)
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+    for client, op in zip(clients, ("bad", "good"), strict=True):
+        client.settimeout(5)
+        client.connect(path)
+        client.sendall(request(op))
+    bad, good = read_reply(clients[0]), read_reply(clients[1])
+    assert bad is not None
+    assert bad["error"]["message"] == "MemoryError: of this size"
+    assert read_reply(clients[0]) is None
+    assert good == {"id": 1, "ok": True, "result": {}}
+    stop.request()
+    clients[1].close()
+    thread.join(5)
+    assert not thread.is_alive()
+    serving.close()
+    clients[0].close()
 
 
 @contextmanager

@@ -448,6 +448,29 @@ def test_request_is_refused_naming_the_field(message: dict[str, Any], field: str
     assert refused.value.field == field
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        '{"id":%s}',
+        '{"id":1,"op":%s}',
+        '{"id":1,"op":"a","b":%s}',
+        '{"id":1,"op":"a","args":{"b":%s}}',
+    ],
+)
+def test_a_request_nested_to_any_depth_is_refused_as_such(around: str) -> None:
+    """Near the interpreter's own limit to read it succeeds, and to show it did not."""
+    for depth in range(20, 1100):
+        for begin, end in (("[", "]"), ('{"a":', "}")):
+            body = (around % (begin * depth + "1" + end * depth)).encode()
+            with pytest.raises(WireError, match=r"nested|not JSON"):
+                Request.from_json(wire.decode(body))
+
+
+def test_a_request_nested_as_far_as_they_are_is_read() -> None:
+    args = {"port": {"labels": {"a": "b"}, "ips": [[[1]]]}}
+    assert Request.from_json({"id": 1, "op": "port_add", "args": args}).args == args
+
+
 def test_request_survives_the_wire() -> None:
     request = Request(7, "ports", {"name": "a"})
     assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
