@@ -94,15 +94,18 @@ class Requests:
 
 
 def _environment(block: bytes) -> dict[str, str]:
-    """Read the variables, each ended by a zero byte. Raises CniError 4."""
-    env = {}
+    """Read the variables, each ended by a zero byte; of two alike the first counts, as in C.
+
+    Raises CniError 4.
+    """
+    env: dict[str, str] = {}
     for entry in block.split(b"\0"):
         key, equals, value = entry.partition(b"=")
         if entry and not equals:
             msg = f"environment: {entry[:80]!r} is not KEY=VALUE"
             raise CniError(Code.INVALID_ENVIRONMENT, msg)
         if entry:
-            env[os.fsdecode(key)] = os.fsdecode(value)
+            env.setdefault(os.fsdecode(key), os.fsdecode(value))
     return env
 
 
@@ -121,11 +124,17 @@ def _log_call(request: Request | None, conf: NetConf | None, took_s: float, fail
     trace = request.env.get("TRACEPARENT", "") if request else ""
     suffix = f" [{trace}]" if trace else ""
     if failure:
-        log.warning(
-            "%s%s%s failed after %.1f ms: %s%s", what, whom, where, took_ms, failure, suffix
-        )
+        failed = f"{what}{whom}{where} failed after {took_ms:.1f} ms: {failure}{suffix}"
+        log.warning("%s", _printable(failed))
     else:
-        log.info("%s%s%s in %.1f ms%s", what, whom, where, took_ms, suffix)
+        log.info("%s", _printable(f"{what}{whom}{where} in {took_ms:.1f} ms{suffix}"))
+
+
+def _printable(text: str) -> str:
+    """Write what cannot be printed as Python does: it could pass for lines of others."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _json(message: dict[str, Any]) -> bytes:
