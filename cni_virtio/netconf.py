@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from cni_virtio import bandwidth
 from cni_virtio.capability_args import respelt
+from cni_virtio.netconf_json import decode
 from cni_virtio.results import DNS
 from cni_virtio.schema import Problem, Schema, shown
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Result, ResultError
@@ -19,7 +19,6 @@ from dataplane.wire import Limits
 
 SCHEMA = Schema("netconf")
 VHOST_USER_MAX_QUEUES = 128
-_MAX_DEPTH = 64
 _REMEMBERED_BYTES = 32 << 10
 _MAC = re.compile(SCHEMA.data["$defs"]["mac"]["pattern"])
 
@@ -90,7 +89,7 @@ def parse(
 @functools.lru_cache(maxsize=64)
 def _checked(stdin: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Read and check once what a runtime sends for every container of a network, unchanged."""
-    raw = _decode(stdin)
+    raw = decode(stdin)
     _check_version(raw)
     given = respelt(raw)
     problem = SCHEMA.problem(given)
@@ -104,39 +103,10 @@ def _checked(stdin: bytes) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 def reply_version(stdin: bytes) -> str:
     """The version to answer an unusable request in: the one it names if spoken, else the newest."""
     try:
-        version = _decode(stdin).get("cniVersion")
+        version = decode(stdin).get("cniVersion")
     except CniError:
         version = None
     return version if version in SUPPORTED_VERSIONS else SUPPORTED_VERSIONS[-1]
-
-
-def _decode(stdin: bytes) -> dict[str, Any]:
-    try:
-        raw = json.loads(stdin.decode("utf-8"))
-    except RecursionError:
-        raise _too_deep() from None
-    except ValueError as error:
-        raise CniError(Code.DECODING_FAILURE, f"netconf on stdin: not JSON: {error}") from None
-    _check_depth([raw])
-    if not isinstance(raw, dict):
-        raise CniError(Code.DECODING_FAILURE, f"netconf on stdin: {shown(raw)} is not an object")
-    return raw
-
-
-def _check_depth(level: list[Any]) -> None:
-    """What nests deeper than any real configuration could exhaust the stack further on."""
-    for _ in range(_MAX_DEPTH + 1):
-        containers = [item for item in level if isinstance(item, dict | list)]
-        if not containers:
-            return
-        parts = [item.values() if isinstance(item, dict) else item for item in containers]
-        level = [part for group in parts for part in group]
-    raise _too_deep()
-
-
-def _too_deep() -> CniError:
-    msg = f"netconf on stdin: nested more than {_MAX_DEPTH} levels deep"
-    return CniError(Code.DECODING_FAILURE, msg)
 
 
 def _check_version(raw: Mapping[str, Any]) -> None:

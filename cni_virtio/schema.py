@@ -94,7 +94,7 @@ def _key(key: str) -> str:
 
 def shown(value: Any) -> str:
     """A value as JSON on one line, cut short if long."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=str).replace("\x7f", "\\u007f")  # as it does with 0 to 1f
     return text if len(text) <= _SHOWN_VALUE_CHARS else text[: _SHOWN_VALUE_CHARS - 3] + "..."
 
 

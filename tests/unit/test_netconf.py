@@ -319,6 +319,34 @@ def test_what_is_no_json_object_is_error_6(stdin: bytes) -> None:
     assert error.msg.startswith("netconf on stdin: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("NaN", "NaN is not a number of JSON"),
+        ("-Infinity", "-Infinity is not a number of JSON"),
+        ("1e999", "1e999 is too large a number"),
+        (r'"\ud800"', r"\ud800 is half a character"),
+        (r'{"\udc00x": 1}', r"\udc00 is half a character"),
+    ],
+)
+def test_what_only_python_takes_for_json_is_error_6(text: str, said: str) -> None:
+    """An IPAM plugin gets the configuration as it came, and files are named by parts of it."""
+    stdin = json.dumps({**MINIMAL, "ipam": {"type": "x", "y": 0}}).replace("0}", text + "}")
+    error = refusal(stdin.encode())
+    assert error.code == 6
+    assert said in error.msg
+
+
+def test_escapes_are_read() -> None:
+    text = json.dumps({**MINIMAL, "runtimeConfig": {"deviceID": "\U0001f600\\ud800"}})
+    assert parse(text.encode()).device_id == "\U0001f600\\ud800"
+
+
+def test_a_value_is_shown_on_one_line_that_can_be_printed() -> None:
+    error = refusal(json.dumps({**MINIMAL, "interface": "a\x7f\x00\u2028"}).encode())
+    assert error.msg.isprintable()
+
+
 @pytest.mark.parametrize("depth", [66, 500, 900, 990, 100_000])
 def test_deep_nesting_is_error_6(depth: int) -> None:
     head = json.dumps(MINIMAL)[:-1].encode()
