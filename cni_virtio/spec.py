@@ -164,6 +164,8 @@ def check_ifname(name: str, variable: str = "CNI_IFNAME") -> None:
         raise _bad(variable, name, "is not a name that a link can have")
     if any(char in "/:\0" or char.isspace() for char in name):
         raise _bad(variable, name, "must not contain '/', ':' or whitespace")
+    if not name.isprintable():  # nor is what is no UTF-8
+        raise _bad(variable, name, "has characters that cannot be printed")
 
 
 def _check_container_id(container_id: str) -> None:

@@ -135,8 +135,18 @@ def test_relative_places_of_cni_path_are_left_out() -> None:
     assert Request.parse({**ADD, "CNI_PATH": "bin::/a:./b"}, b"").path == ["/a"]
 
 
-def test_a_name_that_is_not_utf8_is_measured_in_bytes() -> None:
-    check_ifname(b"\xff\xfe".decode("utf-8", "surrogateescape"))
+def test_a_name_is_measured_in_bytes() -> None:
+    check_ifname("é" * 7)
+    with pytest.raises(CniError, match="has 16 bytes, allowed are 1 to 15"):
+        check_ifname("é" * 8)
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"eth\x01", b"a\x7f", b"a\xe2\x80\x8b"])
+def test_a_name_that_cannot_be_printed_is_refused(name: bytes) -> None:
+    """No port of the dataplane can have it in its name, nor can a log line."""
+    with pytest.raises(CniError, match="cannot be printed") as caught:
+        check_ifname(name.decode("utf-8", "surrogateescape"))
+    assert caught.value.code == 4
 
 
 def test_an_error_in_json() -> None:
