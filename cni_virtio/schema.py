@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from itertools import islice
 from typing import Any, NamedTuple
 
 from jsonschema import Draft202012Validator, validators
@@ -24,6 +25,7 @@ _TYPES = {
 }
 _PLAIN_KEY = re.compile(r"[\w./\-]{1,80}", re.ASCII)
 _SHOWN_VALUE_CHARS = 80
+_MOST_ERRORS = 100  # a megabyte of them would take seconds to describe, in which nobody is served
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Schema:
 
     def problem(self, instance: Any) -> Problem | None:
         """The first thing wrong with `instance` (unknown keys before bad values), or None."""
-        problems = [_describe(error) for error in self._validator.iter_errors(instance)]
-        return min(problems, key=_rank, default=None)
+        errors = islice(self._validator.iter_errors(instance), _MOST_ERRORS)
+        return min(map(_describe, errors), key=_rank, default=None)
 
     def with_defaults(self, instance: Mapping[str, Any]) -> dict[str, Any]:
         """A valid `instance` with the schema's defaults filled in, all the way down."""

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema.exceptions import ValidationError
 
-from cni_virtio import netconf
+from cni_virtio import netconf, schema
 from cni_virtio.netconf import NetConf, VhostUser, parse, reply_version
 from cni_virtio.spec import CniError, Code
 from dataplane.limits import Limits
@@ -335,6 +336,20 @@ def test_what_only_python_takes_for_json_is_error_6(text: str, said: str) -> Non
     error = refusal(stdin.encode())
     assert error.code == 6
     assert said in error.msg
+
+
+def test_a_megabyte_of_mistakes_is_not_described_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    described = []
+
+    def counted(error: ValidationError) -> schema.Problem:
+        described.append(error)
+        return describe(error)
+
+    describe = schema._describe
+    monkeypatch.setattr(schema, "_describe", counted)
+    error = refusal(json.dumps({**MINIMAL, "x": 1, "dns": {"search": [1] * 200_000}}).encode())
+    assert (error.code, error.msg) == (2, "x: unknown key with value 1")
+    assert len(described) <= 100
 
 
 def test_escapes_are_read() -> None:
