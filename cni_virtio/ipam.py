@@ -26,6 +26,8 @@ _OLDEST = SUPPORTED_VERSIONS[0]
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DHCP = "dhcp"
 _SHOWN_OUTPUT_BYTES = 200
+_MOST_MSG_CHARS = 2000
+_MOST_DETAILS_CHARS = 64 << 10
 
 
 class _Identity(NamedTuple):
@@ -221,7 +223,9 @@ def _failure(name: str, command: str, outcome: Outcome) -> CniError:
     if isinstance(code, int) and code > 0 and isinstance(msg, str):
         texts = [details if isinstance(details, str) else "", stderr]
         text = "\n".join(text for text in texts if text)
-        return CniError(code, f"IPAM plugin {name}: {msg}", text)
+        # One line, and no more of it than the plugin's own plugin could take.
+        said = " ".join(msg.split())[:_MOST_MSG_CHARS]
+        return CniError(code, f"IPAM plugin {name}: {said}", text[:_MOST_DETAILS_CHARS])
     status = outcome.exit_status
     how = f"exit status {status}" if status > 0 else f"signal {-status}"
     msg = f"IPAM plugin {name}: {command} ended with {how} and without a CNI error"

@@ -69,7 +69,7 @@ class Interface:
         return cls(
             name=_take(data, "name", str, where, required=True),
             mac=_take(data, "mac", str, where),
-            mtu=_take(data, "mtu", int, where),
+            mtu=_number(data, "mtu", where),
             sandbox=_take(data, "sandbox", str, where),
             socket_path=_take(data, "socketPath", str, where),
             pci_id=_take(data, "pciID", str, where),
@@ -142,11 +142,11 @@ class Route:
         return cls(
             dst=_parse(_cidr(lambda text: ip_network(text, strict=False)), dst, f"{where}.dst"),
             gw=_parse(ip_address, gw, f"{where}.gw") if gw else None,
-            mtu=_take(data, "mtu", int, where),
-            advmss=_take(data, "advmss", int, where),
-            priority=_take(data, "priority", int, where),
-            table=_take(data, "table", int, where) if data.get("table") is not None else None,
-            scope=_take(data, "scope", int, where) if data.get("scope") is not None else None,
+            mtu=_number(data, "mtu", where),
+            advmss=_number(data, "advmss", where),
+            priority=_number(data, "priority", where),
+            table=_number(data, "table", where) if data.get("table") is not None else None,
+            scope=_number(data, "scope", where, 255) if data.get("scope") is not None else None,
         )
 
 
@@ -230,6 +230,14 @@ def _take(data: Any, key: str, kind: type[T], where: str, *, required: bool = Fa
     return value
 
 
+def _number(data: Any, key: str, where: str, most: int = 2**32 - 1) -> int:
+    """A number that fits into what the kernel has for it."""
+    value = _take(data, key, int, where)
+    if not 0 <= value <= most:
+        raise ResultError(f"{where}.{key}: {brief(value)} is not from 0 to {most}")
+    return value
+
+
 def _items(data: Any, key: str, where: str, read: Callable[[Any, str], T]) -> tuple[T, ...]:
     value: list[Any] = _take(data, key, list, where)
     return tuple(read(item, f"{where}.{key}[{number}]") for number, item in enumerate(value))
@@ -246,6 +254,8 @@ def _strings(data: Any, key: str, where: str) -> tuple[str, ...]:
 
 def _parse(read: Callable[[str], T], text: str, where: str) -> T:
     try:
+        if "%" in text:  # the zone of an interface; Python takes it, libcni and the kernel do not
+            raise ValueError(f"{brief(text)} must not have a zone")
         return read(text)
     except ValueError as error:
         raise ResultError(f"{where}: {str(error)[:200]}") from None

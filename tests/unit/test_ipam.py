@@ -300,6 +300,11 @@ def test_a_plugin_that_is_no_program(tmp_path: Path) -> None:
         ("echo '[1]'", 6, "ADD succeeded, but its output is no JSON object"),
         ('echo \'{"ips": [{"address": "x"}]}\'', 6, "result.ips[0].address: 'x' is not in CIDR"),
         ('echo \'{"cniVersion": "9.0.0", "ips": []}\'', 6, "result.cniVersion: '9.0.0'"),
+        (
+            'echo \'{"ips": [{"address": "10.0.0.1/8"}], "routes": [{"dst": "::/0", "mtu": -1}]}\'',
+            6,
+            "result.routes[0].mtu: -1 is not from 0 to",
+        ),
         ('echo \'{"cniVersion": "1.0.0"}\'', 102, "ADD succeeded, but gave no address"),
     ],
 )
@@ -308,6 +313,18 @@ def test_each_way_to_fail(body: str, code: int, msg: str, tmp_path: Path) -> Non
     assert error.code == code
     assert msg in error.msg
     assert error.msg.startswith("IPAM plugin scripted: ")
+
+
+def test_an_error_is_one_line_and_no_novel(tmp_path: Path) -> None:
+    answer, call = tmp_path / "answer", scripted(tmp_path, "cat answer; exit 1")
+    answer.write_text(json.dumps({"code": 7, "msg": "a\n b", "details": "c\nd"}))
+    error = call.fails("ADD")
+    assert (error.msg, error.details) == ("IPAM plugin scripted: a b", "c\nd")
+    answer.write_text(json.dumps({"code": 7, "msg": "x" * 400_000, "details": "y" * 400_000}))
+    error = call.fails("ADD")
+    assert error.code == 7
+    assert len(error.msg) < 2100
+    assert len(error.details) == 64 << 10
 
 
 def test_details_and_stderr_are_kept(tmp_path: Path) -> None:
