@@ -22,6 +22,7 @@ from cni_virtio.config_checks import (
 )
 from cni_virtio.config_yaml import YamlError, YamlFile
 from cni_virtio.listen_address import ListenAddress
+from cni_virtio.results import brief
 from cni_virtio.schema import Schema, dotted, shown
 
 SCHEMA = Schema("agent")
@@ -33,6 +34,7 @@ _UNITS = {"": 1} | {
     for suffix, base in (("", 1000), ("I", 1024))
 }
 _SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)(?P<unit>([KMGT]i?|k)?)B?")
+_MOST_BYTES = 1 << 60
 _PCI = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _NO_NIC = (
     "uplinks: auto: no PCI network device is bound to vfio-pci; see cni-virtioctl uplink list,"
@@ -174,8 +176,11 @@ def parse_size(text: str | int) -> int:
     match = _SIZE.fullmatch(str(text).strip())
     if not match:
         allowed = SCHEMA.data["$defs"]["size"]["x-allowed"]
-        raise ValueError(f"{text!r} is not {allowed}")
-    return int(Decimal(match["number"]) * _UNITS[match["unit"].upper()])
+        raise ValueError(f"{brief(text)} is not {allowed}")
+    size_bytes = int(Decimal(match["number"]) * _UNITS[match["unit"].upper()])
+    if size_bytes > _MOST_BYTES:
+        raise ValueError(f"{brief(text)} is more than any machine has")
+    return size_bytes
 
 
 def _build(file: Path, data: Any, machine: Machine) -> AgentConfig:

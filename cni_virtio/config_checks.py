@@ -74,7 +74,7 @@ class Machine:
         if uplink.kind in ("af_xdp", "af_packet"):
             try:
                 socket.if_nametoindex(uplink.target)
-            except OSError:
+            except (OSError, ValueError):
                 reason = f"there is no interface {shown(uplink.target)} in the agent's namespace"
                 raise ValueError(f"{shown(uplink.device)}: {reason}") from None
 

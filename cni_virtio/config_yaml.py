@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.composer import Composer
+from ruamel.yaml.constructor import RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
+
+from cni_virtio.schema import printable
 
 MAX_FILE_BYTES = 1 << 20
 _MAX_VALUES = 100_000
+_MOST_REASON_CHARS = 300
 
 
 class YamlError(Exception):
@@ -57,22 +63,57 @@ def _read(path: Path) -> str:
         raise YamlError(f"byte 0x{content[error.start]:02x} is not UTF-8", line) from None
 
 
+class _Composer(Composer):
+    """Remembers up to which line it has read, from 1; 0 before it begins."""
+
+    line = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self.line = self.parser.peek_event().start_mark.line + 1
+        return super().compose_node(parent, index)
+
+
+class _Constructor(RoundTripConstructor):
+    """Remembers which line it makes a value of: not all of its errors tell. 0 before it begins."""
+
+    line = 0
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        self.line = node.start_mark.line + 1
+        return super().construct_object(node, deep=deep)
+
+
 def _parse(text: str) -> Any:
+    # The round-trip loader is the one that keeps lines; it makes no Python objects from tags.
+    yaml = YAML(typ="rt")
+    yaml.Composer, yaml.Constructor = _Composer, _Constructor
     try:
-        # The round-trip loader is the one that keeps lines; it makes no Python objects from tags.
-        return YAML(typ="rt").load(text)
+        return yaml.load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = error.problem or error.context or "not YAML"
-        raise YamlError(_one_line(reason), mark.line + 1 if mark else None) from None
+        raise YamlError(_one_line(reason), mark.line + 1 if mark else 1) from None
+    except ReaderError as error:
+        reason = f"character U+{error.character:04X} is not allowed"
+        raise YamlError(reason, text.count("\n", 0, error.position) + 1) from None
     except RecursionError:
-        raise YamlError("nested too deeply") from None
+        raise YamlError("nested too deeply", _line_reached(yaml, text)) from None
     except Exception as error:  # the loader stumbles over aliases of what they are in
-        raise YamlError(f"cannot be understood: {_one_line(str(error))}") from None
+        reason = f"cannot be understood: {_one_line(str(error))}"
+        raise YamlError(reason, _line_reached(yaml, text)) from None
+
+
+def _line_reached(yaml: YAML, text: str) -> int:
+    """The line that a value was made of, or that was read; before both there are directives."""
+    if reached := yaml.constructor.line or yaml.composer.line:
+        return int(reached)
+    lines = enumerate(text.split("\n"), start=1)
+    return next((number for number, line in lines if line.startswith("%")), 1)
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= _MOST_REASON_CHARS else line[:_MOST_REASON_CHARS] + "..."
 
 
 def _line_of(node: Any, step: str | int) -> int | None:
@@ -87,37 +128,67 @@ def _line_of(node: Any, step: str | int) -> int | None:
 
 
 def _expand(document: Any) -> Any:
-    try:
-        return _plain(document, None, iter(range(_MAX_VALUES)))
-    except RecursionError:
-        raise YamlError("has an alias inside of what it stands for") from None
+    return _Expansion().plain(document, 0)
 
 
-def _plain(node: Any, line: int | None, budget: Iterator[int]) -> Any:
-    if next(budget, None) is None:
-        raise YamlError(f"has more than {_MAX_VALUES} values once its aliases are expanded")
-    if isinstance(node, CommentedMap):
-        return {
-            _key(node, key): _plain(value, _line_of(node, key), budget)
-            for key, value in node.items()
-        }
-    if isinstance(node, CommentedSeq):
-        return [_plain(value, _line_of(node, number), budget) for number, value in enumerate(node)]
+class _Expansion:
+    """Turns a document into plain values; lines count from 0, as the loader has them."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_VALUES
+        self._inside: set[int] = set()
+
+    def plain(self, node: Any, line: int) -> Any:
+        """Return the value of a node; `line` is its own, or that of what it is in."""
+        self._left -= 1
+        if self._left < 0:
+            reason = f"has more than {_MAX_VALUES} values once its aliases are expanded"
+            raise YamlError(reason, line + 1)
+        if not isinstance(node, CommentedMap | CommentedSeq):
+            return _scalar(node, line)
+        if id(node) in self._inside:
+            raise YamlError("has an alias inside of what it stands for", line + 1)
+        self._inside.add(id(node))
+        try:
+            return self._container(node, line)
+        finally:
+            self._inside.remove(id(node))
+
+    def _container(self, node: CommentedMap | CommentedSeq, line: int) -> Any:
+        def within(step: Any) -> int:
+            found = _line_of(node, step)
+            return line if found is None else found
+
+        if isinstance(node, CommentedSeq):
+            return [self.plain(value, within(number)) for number, value in enumerate(node)]
+        return {_key(key, within(key)): self.plain(node[key], within(key)) for key in node}
+
+
+def _scalar(node: Any, line: int) -> Any:
     if node is None or isinstance(node, bool):
         return node
     if isinstance(node, ScalarBoolean):
         return bool(node)
-    for kind in (int, float, str):
+    if isinstance(node, str):
+        return _text(node, line)
+    for kind in (int, float):
         if isinstance(node, kind):
             return kind(node)
-    raise YamlError(f"{_one_line(str(node))}: only plain YAML values are understood", _next(line))
+    raise YamlError(f"{_one_line(str(node))}: only plain YAML values are understood", line + 1)
 
 
-def _key(node: CommentedMap, key: Any) -> str:
+def _key(key: Any, line: int) -> str:
     if not isinstance(key, str):
-        raise YamlError(f"key {key!r} is not a string", _next(_line_of(node, key)))
-    return str(key)
+        raise YamlError(f"key {_one_line(repr(key))} is not a string", line + 1)
+    return _text(key, line)
 
 
-def _next(line: int | None) -> int | None:
-    return None if line is None else line + 1
+def _text(text: str, line: int) -> str:
+    """Half of a pair of escapes is no character: no file and no program could be named by it."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(text[error.start]):04x}"
+        reason = f"{half} is half a character, its other half is missing"
+        raise YamlError(reason, line + 1) from None
+    return str(text)

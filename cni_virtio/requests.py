@@ -12,6 +12,7 @@ from cni_virtio.framing import CNI_MAGIC, Frame, FrameError, Reply
 from cni_virtio.netconf import NetConf
 from cni_virtio.netconf import parse as parse_netconf
 from cni_virtio.operations import Operations, OperatorError
+from cni_virtio.schema import printable
 from cni_virtio.spec import SUPPORTED_VERSIONS, CniError, Code, Request
 from cni_virtio.timings import Stopwatch, Timings, begin, end, step
 from cni_virtio.verbs import Verbs, reply_version
@@ -125,16 +126,9 @@ def _log_call(request: Request | None, conf: NetConf | None, took_s: float, fail
     suffix = f" [{trace}]" if trace else ""
     if failure:
         failed = f"{what}{whom}{where} failed after {took_ms:.1f} ms: {failure}{suffix}"
-        log.warning("%s", _printable(failed))
+        log.warning("%s", printable(failed))
     else:
-        log.info("%s", _printable(f"{what}{whom}{where} in {took_ms:.1f} ms{suffix}"))
-
-
-def _printable(text: str) -> str:
-    """Write what cannot be printed as Python does: it could pass for lines of others."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+        log.info("%s", printable(f"{what}{whom}{where} in {took_ms:.1f} ms{suffix}"))
 
 
 def _json(message: dict[str, Any]) -> bytes:

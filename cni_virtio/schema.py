@@ -100,6 +100,13 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_VALUE_CHARS else text[: _SHOWN_VALUE_CHARS - 3] + "..."
 
 
+def printable(text: str) -> str:
+    """Write what cannot be printed as Python does: it could pass for lines of others."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean "queues"?` if one of `known` is near, else nothing."""
     lower = {name.lower(): name for name in known}

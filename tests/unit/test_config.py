@@ -278,23 +278,35 @@ def test_the_backend_is_decided_with_its_reason(file: Path, machine: Machine) ->
         ("agent: {\n", "2: "),
         ("agent:\n\tsocket: x\n", "2: found character '\\t'"),
         ("a: &x [*y]\n", "1: found undefined alias"),
-        ("a: &x\n  <<: *x\n  c: 1\n", " cannot be understood: "),
-        ("&x\na: [*x]\n", " has an alias inside of what it stands for"),
-        (LAUGHS, " has more than 100000 values once its aliases are expanded"),
+        ("b: 1\na: &x\n  <<: *x\n  c: 1\n", "4: cannot be understood: "),
+        ("&x\na: 1\nb: *x\n", "3: has an alias inside of what it stands for"),
+        (LAUGHS, "1: has more than 100000 values once its aliases are expanded"),
         ("1: 2\n", "1: key 1 is not a string"),
         ("a: !!python/object:os.system {}\n", "1: "),
         ("agent: !thing x\n", "1: "),
         ("a: 1\n---\nb: 2\n", "2: "),
-        ("a: \x00\n", " "),
+        ("a: 1\nb: \x00\n", "2: character U+0000 is not allowed"),
+        ("a: 1\nb:\n- " + "9" * 5000, "3: cannot be understood: Exceeds the limit"),
+        ("# a\n%YAML 1.3\n---\n", "2: "),
+        ('agent:\n  socket: "/\\ud800"\n', r"2: \ud800 is half a character"),
+        ('agent:\n  "\\udc00": 1\n', r"2: \udc00 is half a character"),
+        ('a: "\\e[2J"\n"a": "\\e"\n', r'2: found duplicate key "a" with value "\x1b"'),
+        ('dataplane: {memory: "' + "9" * 5000 + '"}\n', "is more than any machine has"),
+        ("agent: {metrics: " + "9" * 5000 + "a}\n", "is not ADDRESS:PORT"),
+        ("? " + "k" * 100 + "\n: 1\n? [" + "k" * 5000 + "]\n", "3: key "),
+        ('uplinks: [{name: a, device: "af_packet:a\\0b"}]\n', "there is no interface"),
         (b"agent:\n  socket: \xff\n", "2: byte 0xff is not UTF-8"),
-        ("[" * 1000, " nested too deeply"),
+        ("a: 1\nb:\n" + "[" * 1000, "3: nested too deeply"),
         ("#" * ((1 << 20) + 1), " is larger than 1048576 bytes"),
     ],
 )
 def test_a_mistake_gets_one_line(
     text: str | bytes, message: str, file: Path, machine: Machine
 ) -> None:
-    assert message in refusal(file, text, machine)
+    said = refusal(file, text, machine)
+    assert message in said
+    assert said.isprintable()
+    assert len(said) < 500
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path, machine: Machine) -> None:
