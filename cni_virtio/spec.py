@@ -97,6 +97,7 @@ _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _CONTAINER_ID_MAX_CHARS = 200  # it is part of names of ports and files, which end at 255
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 _IFNAME_MAX_BYTES = 15
+_NO_BREAK_SPACE = b"\xa0"
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,11 @@ def check_ifname(name: str, variable: str = "CNI_IFNAME") -> None:
         raise _bad(variable, name, f"has {size} bytes, allowed are 1 to {_IFNAME_MAX_BYTES}")
     if name in (".", ".."):
         raise _bad(variable, name, "is not a name that a link can have")
-    if any(char in "/:\0" or char.isspace() for char in name):
-        raise _bad(variable, name, "must not contain '/', ':' or whitespace")
+    if any(char in "/:%\0" or char.isspace() for char in name):
+        # The kernel puts a number in the place of %d.
+        raise _bad(variable, name, "must not contain '/', ':', '%' or whitespace")
+    if _NO_BREAK_SPACE in name.encode("utf-8", "surrogateescape"):
+        raise _bad(variable, name, "has a byte 0xa0, which the kernel takes for whitespace")
     if not name.isprintable():  # nor is what is no UTF-8
         raise _bad(variable, name, "has characters that cannot be printed")
 

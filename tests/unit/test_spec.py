@@ -141,6 +141,15 @@ def test_a_name_is_measured_in_bytes() -> None:
         check_ifname("é" * 8)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"), [("à", "a byte 0xa0"), ("Š0", "a byte 0xa0"), ("a%d", "'%'"), ("%", "'%'")]
+)
+def test_a_name_that_the_kernel_would_not_take_as_it_is(name: str, said: str) -> None:
+    with pytest.raises(CniError, match=said) as caught:
+        check_ifname(name)
+    assert caught.value.code == 4
+
+
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"eth\x01", b"a\x7f", b"a\xe2\x80\x8b"])
 def test_a_name_that_cannot_be_printed_is_refused(name: bytes) -> None:
     """No port of the dataplane can have it in its name, nor can a log line."""
