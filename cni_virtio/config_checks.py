@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cni_virtio import pci
 from cni_virtio.backend import VHOST_NET, Backend, BackendError, choose
 from cni_virtio.schema import did_you_mean, shown
+from cni_virtio.spec import CniError, check_ifname
 
 if TYPE_CHECKING:
     from cni_virtio.config import AgentConfig, Uplink
@@ -96,6 +97,7 @@ def check_names(config: AgentConfig) -> None:
     uplinks, networks = config.uplinks, config.networks
     _check_unique("uplinks", "name", [uplink.name for uplink in uplinks])
     _check_unique("uplinks", "device", [(uplink.kind, uplink.target) for uplink in uplinks])
+    _check_ifnames(uplinks)
     exceptions = [uplink.exception and uplink.exception.name for uplink in uplinks]
     _check_unique("uplinks", "exception.name", exceptions)
     _check_unique("networks", "name", [network.name for network in networks])
@@ -110,6 +112,17 @@ def check_names(config: AgentConfig) -> None:
             reason = f"{network.vlan} needs an uplink to be tagged on; networks[{number}] has none"
             raise FaultError(("networks", number, "vlan"), reason)
     _check_tags(config)
+
+
+def _check_ifnames(uplinks: Iterable[Uplink]) -> None:
+    for number, uplink in enumerate(uplinks):
+        if uplink.exception is None:
+            continue
+        try:
+            check_ifname(uplink.exception.name, "")
+        except CniError as error:
+            path = ("uplinks", number, "exception", "name")
+            raise FaultError(path, error.msg.removeprefix(": ")) from None
 
 
 def check_paths(config: AgentConfig) -> None:

@@ -259,6 +259,10 @@ def test_the_backend_is_decided_with_its_reason(file: Path, machine: Machine) ->
         ),
         ("uplinks: [{name: a, device: net_tap0, exception: {name: a/b}}]\n", "exception.name: "),
         (
+            "uplinks:\n- {name: a, device: net_tap0, exception: {name: ééééééééé}}\n",
+            "2: uplinks[0].exception.name: 'ééééééééé' has 18 bytes, allowed are 1 to 15",
+        ),
+        (
             "networks:\n- {name: pods}\n- {name: pods}\n",
             '3: networks[1].name: "pods" is the name of networks[0] already',
         ),
