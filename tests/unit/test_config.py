@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from cni_virtio.backend import Backend
@@ -403,7 +403,6 @@ def test_every_key_of_the_schemas_is_described() -> None:
     check(SCHEMA.data, "")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
 @given(st.text(alphabet="abe:{}[]-,#&*!|>'\"% \n\t01?", max_size=60))
 def test_arbitrary_text_is_read_or_refused_in_one_line(
     file: Path, machine: Machine, text: str

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane import server, unix_socket, wire
@@ -78,9 +78,6 @@ def test_a_request_nested_to_any_depth_leaves_it_alive(dataplane: Dataplane) -> 
 
 
 @needs_engine
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 @given(st.binary(max_size=64), st.booleans())
 def test_any_bytes_leave_it_alive(dataplane: Dataplane, data: bytes, framed: bool) -> None:
     with dataplane.connect() as sock:
