@@ -31,7 +31,8 @@
 
 #define STDIN_MAX (1024 * 1024)
 #define ENV_MAX (64 * 1024)
-#define REPLY_MAX (1024 * 1024)
+/* In a chain the result has those before it: what came in, its characters escaped, and our own. */
+#define REPLY_MAX (8 * 1024 * 1024)
 #define SEND_TIMEOUT_S 5
 #define DEFAULT_SOCKET "/run/cni-virtio/agent.sock"
 #define SUPPORTED "\"0.3.0\", \"0.3.1\", \"0.4.0\", \"1.0.0\", \"1.1.0\""

@@ -14,11 +14,14 @@ from typing import Any
 import pytest
 
 from cni_virtio import __version__
+from cni_virtio.chain import merged
+from cni_virtio.results import DNS, Result
 
 SHIM = Path(__file__).parents[2] / "build" / "bin" / "cni-virtio"
 OWN_NETNS = "/proc/self/ns/net"
 SUPPORTED = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"]
 MIB = 1024 * 1024
+REPLY_MAX_BYTES = 8 * MIB
 
 
 def framed(status: int, body: bytes) -> bytes:
@@ -240,7 +243,7 @@ def test_an_agent_that_does_not_accept_ends_by_a_deadline(tmp_path: Path) -> Non
         (b"", "no reply"),
         (b"\0\0\0", "no reply"),
         (struct.pack("<II", 0, 5) + b"abc", "cut short"),
-        (struct.pack("<II", 0, MIB + 1), "protocol"),
+        (struct.pack("<II", 0, REPLY_MAX_BYTES + 1), "protocol"),
         (struct.pack("<II", 256, 0), "protocol"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "protocol"),
     ],
@@ -253,7 +256,7 @@ def test_broken_replies_name_the_socket(agent: Agent, reply: bytes, said: str) -
     assert said in found["msg"]
 
 
-@pytest.mark.parametrize(("status", "size"), [(0, 0), (1, 100), (255, 3), (0, MIB)])
+@pytest.mark.parametrize(("status", "size"), [(0, 0), (1, 100), (255, 3), (0, REPLY_MAX_BYTES)])
 def test_reply_and_status_are_passed_on(agent: Agent, status: int, size: int) -> None:
     agent.reply = framed(status, b"\xc3" * size)
     assert call("DEL", config(agent.path))[:2] == (status, b"\xc3" * size)
@@ -272,6 +275,13 @@ def test_largest_stdin_passes_and_one_more_byte_does_not(agent: Agent) -> None:
     found = error(call("DEL", stdin + b" "))
     assert found["code"] == 6
     assert "1 MiB" in found["msg"]
+
+
+def test_a_result_of_the_largest_netconf_and_lease_can_be_passed_on() -> None:
+    """Each escaped, which makes three bytes of one: else ADD would fail after it was done."""
+    text = "é" * (MIB // 2)
+    previous, lease = (Result(dns=DNS(search=(f"{letter}{text}",))) for letter in "ab")
+    assert MIB < len(json.dumps(merged(previous, lease).to_json("1.1.0"))) < REPLY_MAX_BYTES
 
 
 def test_environment_over_its_limit_is_refused(agent: Agent) -> None:
