@@ -75,7 +75,7 @@ def receive(connection: socket.socket, deadline_s: float) -> Frame | None:
         if stdin_bytes > MAX_STDIN_BYTES:
             text = f"the netconf has {stdin_bytes} bytes, over the limit of {MAX_STDIN_BYTES}"
             raise FrameError(text, "stdin")
-        if bool(flags & _FLAG_FD) != (len(fds) == 1):
+        if len(fds) != flags & _FLAG_FD:
             raise FrameError(f"announces flags {flags} and brings {len(fds)} descriptors")
         body = _receive_exactly(connection, env_bytes + stdin_bytes, deadline_s)
         return Frame(magic, body[:env_bytes], body[env_bytes:], fds)

@@ -160,8 +160,8 @@ def test_surplus_descriptors_are_refused_and_closed(path: Path, tmp_path: Path) 
     fds = [os.open(tmp_path, os.O_RDONLY) for _ in range(12)]
     try:
         before = open_fds()
-        for count in (2, 12):
-            status, body = ask(path, request(flags=1), fds[:count])
+        for flags, count in ((1, 2), (1, 12), (0, 1), (0, 2), (0, 4), (2, 1)):
+            status, body = ask(path, request(flags=flags), fds[:count])
             assert status == 1
             assert b"descriptors" in body
         eventually(lambda: open_fds() <= before)
