@@ -29,7 +29,7 @@ from cni_virtio.requests import Requests
 from cni_virtio.spec import SUPPORTED_VERSIONS, Code
 from cni_virtio.timings import Timings
 from tests.fuzz_input.fake_verbs import NoDataplane, Verbs
-from tests.fuzz_input.script import Clock, Descriptors, Step, next_fd, steps
+from tests.fuzz_input.script import Clock, Descriptors, Step, open_fds, steps
 
 _HEADER = struct.Struct("<4sIII")
 _REPLY = struct.Struct("<II")
@@ -126,6 +126,7 @@ class Watched(Requests):
         self.answers: list[str] = []
 
     def serve(self, frame: framing.Frame) -> framing.Reply:
+        assert len(frame.fds) <= 1
         self.answers.append("cni" if frame.magic == CNI_MAGIC else "operator")
         return super().serve(frame)
 
@@ -151,7 +152,7 @@ for _module in ("cni_virtio.requests", "cni_virtio.listener"):
 
 def run(data: bytes) -> None:
     """Play a script against the agent's socket; raises where the agent does what it must not."""
-    clock, before = Clock(), next_fd()
+    clock, before = Clock(), open_fds()
     for module in cast("Any", (framing, listener)):
         module.time = clock
     _requests.answers.clear()
@@ -162,7 +163,7 @@ def run(data: bytes) -> None:
         _listener._admit(connection)
         client.settimeout(0)
         reply = _everything(client)
-    assert next_fd() == before, "a descriptor leaked"
+    assert open_fds() == before, "a descriptor leaked"
     assert len(_requests.answers) <= 1
     if _requests.answers:
         _check(reply, _requests.answers[0])

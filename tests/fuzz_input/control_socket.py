@@ -27,10 +27,10 @@ from dataplane.stop import Stop
 from dataplane.wire import Code, Request, WireError
 from tests.fuzz_input.control_client import Client
 from tests.fuzz_input.fake_engine import FakeEngine
-from tests.fuzz_input.script import Clock, Descriptors, Step, next_fd, steps
+from tests.fuzz_input.script import Clock, Descriptors, Step, open_fds, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _LENGTH = struct.Struct(">I")
 _PAUSE_S = 11.0
@@ -102,6 +102,7 @@ class Script:
 
     def __init__(self, script: Iterator[Step], address: str, clock: Clock, stop: Stop) -> None:
         self.due_s: float | None = 0.0
+        self.watch: Callable[[], None] = lambda: None
         self._script = script
         self._address = address
         self._clock = clock
@@ -113,6 +114,7 @@ class Script:
     def act(self) -> None:
         """Let the clients go on; take the next step once nothing moves any more."""
         self._turns += 1
+        self.watch()
         for client in self._clients:
             if client.go_on():
                 self._quiet = 0
@@ -191,17 +193,19 @@ logging.getLogger("dataplane").setLevel(logging.INFO)
 class WatchedServer(Server):
     """Checks that what it holds for its clients is bounded."""
 
-    def _drop_stalled(self) -> None:
-        super()._drop_stalled()
+    clock: Clock
+
+    def watch(self) -> None:
         for each in self._connections:
+            assert each.deadline_s is None or each.deadline_s > self.clock.now_s
             assert len(each._decoder._buffer) <= _MOST_HELD_BYTES
-            assert len(each.fds) <= wire.MAX_FDS
+            assert len(each.fds) <= (wire.MAX_FDS if each._decoder.started else 0) or each.closing
             assert len(each._unsent) <= wire.MAX_REPLY_BYTES + 4
 
 
 def run(data: bytes) -> None:
     """Play a script against a server; raises where that does what it must not."""
-    before, clock, stop = next_fd(), Clock(), Stop()
+    before, clock, stop = open_fds(), Clock(), Stop()
     modules = cast("Any", (connection, server))
     for module in modules:
         module.time = clock
@@ -216,6 +220,7 @@ def run(data: bytes) -> None:
     watched = Watched(_engine(), stop)
     script = Script(steps(data), address, clock, stop)
     serving = WatchedServer(listener, watched, [script], stop)
+    serving.clock, script.watch = clock, serving.watch
     try:
         serving.run()
         watched.check()
@@ -227,4 +232,4 @@ def run(data: bytes) -> None:
         assert not _engine().networks
         os.close(stop._read_fd)
         os.close(stop._write_fd)
-    assert next_fd() == before, "a descriptor leaked"
+    assert open_fds() == before, "a descriptor leaked"
