@@ -13,6 +13,6 @@ _COMMON = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-settings.register_profile("short", _COMMON, max_examples=50, derandomize=True, database=None)
+settings.register_profile("short", _COMMON, max_examples=40, derandomize=True, database=None)
 settings.register_profile("long", _COMMON, max_examples=1_000)
 settings.load_profile("short")

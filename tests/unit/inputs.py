@@ -13,11 +13,11 @@ from cni_virtio.results import SUPPORTED_VERSIONS
 
 Path = tuple[str | int, ...]
 
-_ODD_TEXTS = (
+ODD_TEXTS = (
     *("", " ", "\0", "a\nb", "\x7f", "\u2028", "\u202e", "\x1b[2J", "\ud800", "à", "..", "/", "%d"),
     *("x" * 300, "01:00:5e:00:00:01", "10.0.0.1/33", "fe80::1%eth0", "0x10", "٣", "nan", "-1"),
 )
-any_text = st.text(st.characters(), max_size=12) | st.sampled_from(_ODD_TEXTS)
+any_text = st.text(st.characters(), max_size=12) | st.sampled_from(ODD_TEXTS)
 any_number = st.integers() | st.floats() | st.sampled_from([-1, 2**31, 2**32, 2**64, 10**400])
 any_json = st.recursive(
     st.none() | st.booleans() | any_number | any_text,

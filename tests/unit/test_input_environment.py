@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from cni_virtio.ports import pod_port_name
@@ -141,7 +141,13 @@ def kernel_takes(name: str) -> bool:
     )
 
 
-@given(st.lists(st.sampled_from(ODD_NAMES) | env_text, max_size=3).map("".join))
+@given(
+    st.sampled_from(ODD_NAMES)
+    | st.text(st.sampled_from("ée-0"), min_size=7, max_size=17)
+    | st.lists(st.sampled_from(ODD_NAMES) | env_text, max_size=3).map("".join)
+)
+@example("..")
+@example("é" * 8)
 def test_a_name_is_taken_as_the_kernel_and_the_dataplane_do(name: str) -> None:
     if raised(lambda: check_ifname(name)) is None:
         assert kernel_takes(name)

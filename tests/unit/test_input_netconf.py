@@ -130,6 +130,47 @@ def test_any_object_is_read_or_refused(conf: Any) -> None:
     assert reply_version(stdin) in SUPPORTED_VERSIONS
 
 
+def is_json(value: Any) -> bool:
+    """Whether others than Python can read a value: no NaN, no half characters."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except ValueError:
+        return False
+    return True
+
+
+NUMBERS = (float("nan"), float("inf"), -float("inf"), 1e308, 10**400, 0.5)
+
+
+@pytest.mark.parametrize("place", ["args", "cni.dev/x", "ipam"])
+@pytest.mark.parametrize("value", [*inputs.ODD_TEXTS, *NUMBERS], ids=repr)
+def test_what_passes_unread_is_json_at_least(value: Any, place: str) -> None:
+    for inner in ({"a": [value]}, {str(value): 1}):
+        conf = {"cniVersion": "1.1.0", "name": "n", "type": "t", place: {"type": "t", "x": inner}}
+        error = refusal(encoded(conf))
+        assert (error is None) == is_json(conf)
+        assert error is None or error.code == 6
+
+
+@pytest.mark.parametrize("text", inputs.ODD_TEXTS, ids=repr)
+def test_odd_text_at_any_place(text: str) -> None:
+    conf = {
+        "cniVersion": "1.1.0",
+        "name": "n",
+        "type": "t",
+        "network": "n",
+        "interface": "kernel",
+        "vhostUser": {"mode": "client", "mountPath": "/m"},
+        "ipam": {"type": "t"},
+        "dns": {"nameservers": ["a"], "domain": "d"},
+        "runtimeConfig": {"mac": "02:00:00:00:00:01", "ips": ["::1"], "deviceID": "d"},
+        "args": {"cni": {"ips": ["::1"]}},
+    }
+    for place in inputs.places(conf):
+        refusal(encoded(inputs.replaced(conf, place, text)))
+    refusal(encoded({**conf, text: text}))
+
+
 @given(inputs.netconfs, st.data())
 def test_one_that_is_cut_off_is_error_6(conf: dict[str, Any], data: st.DataObject) -> None:
     stdin = encoded(conf)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +36,7 @@ SINCE_1_1 = {
 }
 
 versions = st.sampled_from(SUPPORTED_VERSIONS)
-u32 = st.integers(0, 2**32 - 1)
+u32 = st.sampled_from([0, 1, 2**32 - 1]) | st.integers(0, 2**32 - 1)
 texts = st.text(max_size=8)
 interfaces = st.builds(
     Interface, texts, mac=texts, mtu=u32, sandbox=texts, socket_path=texts, pci_id=texts
@@ -48,7 +49,7 @@ routes = st.builds(
     advmss=u32,
     priority=u32,
     table=st.none() | u32,
-    scope=st.none() | st.integers(0, 255),
+    scope=st.none() | st.sampled_from([0, 255]) | st.integers(0, 255),
 )
 lists = st.lists(texts, max_size=2).map(tuple)
 dns = st.builds(DNS, lists, texts, lists, lists)
@@ -149,6 +150,49 @@ def test_any_object_is_read_or_refused(data: Any) -> None:
         assert Result.from_json(sent(result, version)) == as_of(result, version)
     for route in result.routes:
         assert all(0 <= number < 2**32 for number in (route.mtu, route.advmss, route.priority))
+
+
+NUMBERS = [
+    *((("routes", key), 2**32 - 1) for key in ("mtu", "advmss", "priority", "table")),
+    (("routes", "scope"), 255),
+    (("interfaces", "mtu"), 2**32 - 1),
+]
+
+
+@pytest.mark.parametrize(("place", "most"), NUMBERS, ids=[f"{a}.{b}" for (a, b), _ in NUMBERS])
+@given(st.integers() | st.sampled_from([-1, 0, 255, 256, 2**32 - 1, 2**32, 10**400]))
+def test_a_number_is_one_that_the_kernel_has_room_for(
+    place: tuple[str, str], most: int, number: int
+) -> None:
+    part, key = place
+    data = {part: [{"dst": "::/0", "name": "a", key: number}]}
+    if 0 <= number <= most:
+        assert sent(Result.from_json(data), "1.1.0")[part][0].get(key, 0) == number
+    else:
+        with pytest.raises(ResultError, match=rf"^result\.{part}\[0\]\.{key}: "):
+            Result.from_json(data)
+
+
+@given(results(), st.integers(-2, 5))
+def test_an_index_names_an_interface_or_none(result: Result, index: int) -> None:
+    data = sent(result, "1.1.0")
+    for ip in data.get("ips", []):
+        ip["interface"] = index
+    known = index if 0 <= index < len(result.interfaces) else None
+    assert {ip.interface for ip in Result.from_json(data).ips} <= {known}
+
+
+@pytest.mark.parametrize("text", inputs.ODD_TEXTS, ids=repr)
+@pytest.mark.parametrize("place", [("ips", "address"), ("ips", "gateway"), ("routes", "gw")])
+def test_an_odd_address_is_refused_or_read(place: tuple[str, str], text: str) -> None:
+    part, key = place
+    data = {part: [{"address": "::1/64", "dst": "::/0", key: text}]}
+    if text == "" and key != "address":  # as Go writes what is not given
+        assert len(sent(Result.from_json(data), "1.1.0")[part]) == 1
+    else:
+        with pytest.raises(ResultError, match=rf"^result\.{part}\[0\]\.{key}: ") as caught:
+            Result.from_json(data)
+        assert str(caught.value).isprintable()
 
 
 @given(results(), results(), versions)

@@ -200,7 +200,45 @@ def test_any_object_is_read_or_refused(file: Path, config: Any) -> None:
     refusal(file, json.dumps(config))
 
 
-PIECES = ("&a ", "*a", "<<: ", "!!str ", "!x ", "? ", "- ", ": ", "| ", "> ", "---\n", "...\n")
+@pytest.mark.parametrize("text", inputs.ODD_TEXTS, ids=repr)
+def test_odd_text_at_any_place(file: Path, text: str) -> None:
+    config = {
+        "agent": {"socket": "/a", "state_dir": "/s", "log_level": "info", "metrics": "[::1]:1"},
+        "dataplane": {"memory": "512Mi", "idle": "poll", "cores": [1]},
+        "uplinks": [{"name": "a", "device": "net_null0", "exception": {"name": "v"}}],
+        "networks": [{"name": "n", "uplink": "a", "vlan": 1}],
+    }
+    for place in inputs.places(config):
+        refusal(file, json.dumps(inputs.replaced(config, place, text)))
+    refusal(file, json.dumps({**config, text: text}))
+
+
+@pytest.mark.parametrize(
+    "number", [10**17, -(10**4000), "9" * 5000, "9" * 99 + "Ti", "9" * 5000 + ".5Ti"], ids=str
+)
+def test_an_absurd_number_at_any_place(file: Path, number: int | str) -> None:
+    config = {"dataplane": {"memory": 1, "main_core": 1, "cores": [1]}, "networks": [{"mtu": 1}]}
+    for place in inputs.places(config):
+        spoilt = inputs.replaced(config, place, number)
+        assert refusal(file, json.dumps(spoilt)) is not None
+    assert refusal(file, f"dataplane: {{memory: {'9' * 5000}}}") is not None
+
+
+PIECES = (
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!str ",
+    "!x ",
+    "? ",
+    "- ",
+    ": ",
+    "| ",
+    "> ",
+    "---\n",
+    "...\n",
+    "9" * 5000,
+)
 MORE_PIECES = (
     "%YAML 1.1\n",
     "\t",
