@@ -47,6 +47,9 @@ class FakeEngine:
     def dpdk_version(self) -> str:
         return "none"
 
+    def frontends_are_guarded(self) -> bool:
+        return True
+
     def memory(self) -> dict[str, Any]:
         return {"huge": False, "pools": {}}
 

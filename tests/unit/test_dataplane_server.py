@@ -110,6 +110,24 @@ def test_half_messages_disturb_nobody(dataplane: Dataplane) -> None:
 
 
 @needs_engine
+def test_crowds_of_large_halves_cost_their_size_and_give_it_back(dataplane: Dataplane) -> None:
+    def resident_bytes() -> int:
+        pages = Path(f"/proc/{dataplane.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    half = struct.pack(">I", wire.MAX_REQUEST_BYTES) + b" " * (wire.MAX_REQUEST_BYTES - 1)
+    fds, before = dataplane.open_fds(), resident_bytes()
+    for _ in range(3):
+        with ExitStack() as stack:
+            for _ in range(50):
+                stack.enter_context(dataplane.connect()).sendall(half)
+            dataplane.assert_alive()
+            assert resident_bytes() - before < 50 * 2 * wire.MAX_REQUEST_BYTES
+        assert dataplane.open_fds() == fds
+    assert resident_bytes() - before < 20 << 20
+
+
+@needs_engine
 def test_client_that_disappears_after_its_request(
     dataplane: Dataplane, control: DataplaneClient, socket_dir: Path
 ) -> None:
