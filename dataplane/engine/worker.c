@@ -66,7 +66,7 @@ static void adopt(struct worker *worker, struct table *table) {
     const struct worker_view *view = &table->workers[worker->index];
     struct poll *polls = calloc(view->n + 1, sizeof(*polls)), *old = worker->polls;
     struct poll **due = calloc(view->n + 1, sizeof(struct poll *));
-    struct poll *end = old + worker->n_polls;
+    struct poll *end = old == NULL ? NULL : old + worker->n_polls;
 
     if (polls == NULL || due == NULL) {
         free(polls);
