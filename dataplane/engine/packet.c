@@ -78,6 +78,14 @@ bool cv_parse(const struct rte_mbuf *packet, struct headers *headers) {
     return true;
 }
 
+/* Of bytes that may lie anywhere: DPDK's hash reads words. */
+static inline uint32_t hash_bytes(const uint8_t *bytes, uint32_t n, uint32_t hash) {
+    uint64_t words[4];
+
+    memcpy(words, bytes, n);
+    return rte_hash_crc(words, n, hash);
+}
+
 uint32_t cv_flow_hash(const struct rte_mbuf *packet) {
     const uint8_t *frame = rte_pktmbuf_mtod(packet, const uint8_t *);
     struct headers headers;
@@ -86,13 +94,13 @@ uint32_t cv_flow_hash(const struct rte_mbuf *packet) {
     if (packet->ol_flags & RTE_MBUF_F_RX_RSS_HASH)
         return packet->hash.rss;
     if (!cv_parse(packet, &headers) || !headers.is_ip)
-        return rte_hash_crc(frame, 2 * RTE_ETHER_ADDR_LEN, 0);
+        return hash_bytes(frame, 2 * RTE_ETHER_ADDR_LEN, 0);
     if (headers.is_ipv6)
-        hash = rte_hash_crc(frame + headers.l2_len + 8, 32, hash);
+        hash = hash_bytes(frame + headers.l2_len + 8, 32, hash);
     else
-        hash = rte_hash_crc(frame + headers.l2_len + 12, 8, hash);
+        hash = hash_bytes(frame + headers.l2_len + 12, 8, hash);
     if ((headers.l4_proto == IPPROTO_TCP || headers.l4_proto == IPPROTO_UDP) &&
         packet->data_len >= headers.l2_len + headers.l3_len + 4)
-        hash = rte_hash_crc(frame + headers.l2_len + headers.l3_len, 4, hash);
+        hash = hash_bytes(frame + headers.l2_len + headers.l3_len, 4, hash);
     return hash;
 }
