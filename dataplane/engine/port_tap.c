@@ -110,6 +110,7 @@ static struct rte_mbuf *read_frame(struct worker *worker, struct lane *lane, int
     packet->data_len = RTE_MIN((uint32_t)n, room);
     if (unlikely(n > room) && !spill(packet)) {
         lane->drops[CV_DROP_NO_MBUF]++;
+        packet->data_len = 0; /* it is kept, and has all its room again */
         return NULL;
     }
     worker->jumbo = NULL;
