@@ -107,6 +107,7 @@ static void check_offloads(int number, const struct sent *sent) {
         return;
     REQUIRE(offloads & (sent->gso == 4 ? CV_OFFLOAD_TSO4 : CV_OFFLOAD_TSO6),
             "segments are left to who cannot make them");
+    REQUIRE(sent->n <= UINT16_MAX + 22, "%u bytes of segments, behind at most two tags", sent->n);
     REQUIRE(sent->gso_size >= CV_GSO_SIZE_MIN, "gso_size %u", sent->gso_size);
     REQUIRE(sent->header_bytes >= sent->checksum_start + TCP_HEADER_BYTES &&
                 sent->header_bytes < sent->n,

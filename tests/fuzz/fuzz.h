@@ -56,6 +56,7 @@ struct input {
     bool prepare_refuses; /* a NIC's tx_prepare, every second packet */
     int gone;             /* number of a port that ceases to be ready, if there is one */
     uint32_t allocations; /* of packet buffers that succeed */
+    uint32_t n_calls;     /* of those that refuse every second packet */
     uint32_t n_frames;
     struct frame frames[FRAMES_MAX];
 };

@@ -21,6 +21,8 @@ NIC_PARTIAL, NIC_GOOD, NIC_BAD, NIC_STRIPPED, NIC_HASH = 1, 2, 3, 4, 8
 VLAN, QINQ = 0x8100, 0x88A8
 ETHERNET_BYTES: Final = 14
 LONGEST: Final = 65535
+FRAME_BYTES_MAX: Final = LONGEST + 129
+"""As in fuzz.h; nothing is between the two."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,10 @@ class Frame:
     length: int = 0
 
     def pack(self) -> bytes:
-        control = self.to | self.own << 4 | self.queue << 5
+        beyond = max(self.length - LONGEST, 0)  # what a jumbo buffer takes at most, or nothing
+        control = self.to | self.own << 4 | self.queue << 5 | bool(beyond) << 6
         head = struct.pack(
-            "<B10sBHH", control, self.vnet.pack(), self.split, len(self.data), self.length
+            "<B10sBHH", control, self.vnet.pack(), self.split, len(self.data), self.length - beyond
         )
         return head + self.data
 

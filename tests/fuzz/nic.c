@@ -123,11 +123,9 @@ static uint16_t nic_tx(void *data, struct rte_mbuf **packets, uint16_t n) {
 }
 
 static uint16_t nic_prepare(void *data, struct rte_mbuf **packets, uint16_t n) {
-    static uint32_t calls;
-
     (void)data;
     (void)packets;
-    return input.prepare_refuses && calls++ % 2 == 0 ? 0 : n;
+    return input.prepare_refuses && input.n_calls++ % 2 == 0 ? 0 : n;
 }
 
 static int number_of(uint16_t id) {

@@ -203,12 +203,45 @@ static bool is_segment_of(const struct view *in, const struct view *out, const s
     return has_segment_headers(out, &tcp, sent->needs_checksum);
 }
 
+/* Must a tap's frame be dropped for what its virtio-net header says? */
+static bool contradicts_itself(const struct frame *frame) {
+    uint8_t gso = frame->vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN;
+    uint16_t type = read_16(frame->bytes + 12);
+
+    if (fuzz_ports[input.ingress].kind != CV_KIND_TAP || gso == VIRTIO_NET_HDR_GSO_NONE)
+        return false;
+    return !(frame->vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || frame->vnet.gso_size < 8 ||
+           !((gso == VIRTIO_NET_HDR_GSO_TCPV4 && type == RTE_ETHER_TYPE_IPV4) ||
+             (gso == VIRTIO_NET_HDR_GSO_TCPV6 && type == RTE_ETHER_TYPE_IPV6));
+}
+
+/* Left as it was, or complete: of what the virtio-net header says, if a tap has given it. */
+static bool is_checksum_right(const struct frame *frame, const struct view *out,
+                              const struct sent *sent) {
+    uint32_t start = frame->vnet.csum_start, at = start + frame->vnet.csum_offset;
+    uint32_t tag_bytes = out->tag == NO_TAG ? 0 : 4;
+    uint16_t complete, found;
+
+    if (fuzz_ports[input.ingress].kind != CV_KIND_TAP ||
+        !(frame->vnet.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || at < 12 || at + 2 > frame->n)
+        return true;
+    wrong = "its checksum";
+    if (sent->needs_checksum)
+        return (sent->gso == 0 || sent->gso_size == frame->vnet.gso_size) &&
+               sent->checksum_start == start + tag_bytes &&
+               sent->checksum_offset == frame->vnet.csum_offset &&
+               memcmp(frame->bytes + 12, out->rest, out->n) == 0;
+    complete = ~sum(frame->bytes + start, frame->n - start, 0);
+    found = read_16(out->rest + at - 12);
+    return found == complete || (found == 0xffff && complete == 0);
+}
+
 static bool is_of(const struct frame *frame, int number, const struct sent *sent) {
     struct view in = view_of_input(frame), out;
     int32_t tag = expected_tag(number, &in);
     bool has_tag = tag != NO_TAG;
 
-    if (frame->n < RTE_ETHER_HDR_LEN || (has_tag && sent->n < 18))
+    if (frame->n < RTE_ETHER_HDR_LEN || (has_tag && sent->n < 18) || contradicts_itself(frame))
         return false;
     out = view_of(sent->bytes, sent->n, has_tag);
     if (out.tag != tag || (has_tag && read_16(out.macs + 12) != RTE_ETHER_TYPE_VLAN))
@@ -221,7 +254,7 @@ static bool is_of(const struct frame *frame, int number, const struct sent *sent
     }
     if (in.n == out.n &&
         changed(in.macs, out.macs, 12) + changed(in.rest, out.rest, in.n) <= CHANGED_MAX)
-        return true;
+        return is_checksum_right(frame, &out, sent);
     return sent->gso == 0 && out.n < in.n && memcmp(in.macs, out.macs, 12) == 0 &&
            is_segment_of(&in, &out, sent);
 }

@@ -12,6 +12,7 @@ from tests.fuzz.inputs import (
     DATA_VALID,
     ECN,
     ETHERNET_BYTES,
+    FRAME_BYTES_MAX,
     FREE,
     LIMITED,
     LIMITS,
@@ -117,6 +118,9 @@ def segmented() -> Iterator[bytes]:
                 for offloads in (ALL_OFFLOADS, 0, 0x09, 0x36):
                     yield seed(ingress, large(family, to=to, split=60), offloads=offloads)
         yield seed(ingress, large(4, length=LONGEST), large(6, length=LONGEST), offloads=0)
+        yield seed(
+            ingress, *(large(4, FRAME_BYTES_MAX, to + 1) for to in peers(ingress)), mtus=0x77
+        )
         yield seed(ingress, *[large(4, length=20000, to=UNKNOWN)] * 8, allocations=40, offloads=0)
     for vlan in ((VLAN, 100),), ((VLAN, 7),), ((VLAN, 100), (VLAN, 3)):
         data, start = segments(6, tcp(), vlan)

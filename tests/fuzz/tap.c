@@ -43,10 +43,8 @@ static ssize_t read_tap(int fd, uint8_t *to, size_t room) {
 }
 
 static bool is_full(void) {
-    static uint32_t calls;
-
-    errno = calls & 2 ? EIO : EAGAIN;
-    return input.egress_full && calls++ % 2 == 0;
+    errno = input.n_calls & 2 ? EIO : EAGAIN;
+    return input.egress_full && input.n_calls++ % 2 == 0;
 }
 
 static ssize_t write_tap(int fd, const uint8_t *from, size_t n) {
