@@ -4,6 +4,7 @@
 #include <rte_ip.h>
 #include <rte_tcp.h>
 
+#include "packet.h"
 #include "pools.h"
 
 static void skip(struct gso *gso, uint32_t bytes) {
@@ -85,7 +86,6 @@ static uint16_t pseudo_header(const struct rte_mbuf *out) {
 static void fix_tcp(const struct gso *gso, struct rte_mbuf *out, bool last) {
     uint32_t at = out->l2_len + out->l3_len;
     struct rte_tcp_hdr *tcp = rte_pktmbuf_mtod_offset(out, struct rte_tcp_hdr *, at);
-    uint16_t sum;
 
     tcp->sent_seq = rte_cpu_to_be_32(rte_be_to_cpu_32(tcp->sent_seq) + gso->payload_done);
     if (gso->index > 0)
@@ -96,8 +96,7 @@ static void fix_tcp(const struct gso *gso, struct rte_mbuf *out, bool last) {
     if (!gso->checksum)
         return;
     out->ol_flags = 0;
-    if (rte_raw_cksum_mbuf(out, at, out->pkt_len - at, &sum) == 0)
-        tcp->cksum = ~sum;
+    tcp->cksum = ~cv_sum(out, at);
 }
 
 static struct rte_mbuf *make_segment(struct gso *gso) {

@@ -65,9 +65,7 @@ static bool finish_other_checksum(struct rte_mbuf *packet, uint32_t start, uint3
 
     if (start + offset + sizeof(sum) > packet->data_len)
         return false;
-    if (rte_raw_cksum_mbuf(packet, start, packet->pkt_len - start, &sum) != 0)
-        return false;
-    sum = ~sum;
+    sum = ~cv_sum(packet, start);
     if (sum == 0) /* in UDP it would mean that there is none */
         sum = 0xffff;
     memcpy(rte_pktmbuf_mtod_offset(packet, uint8_t *, start + offset), &sum, sizeof(sum));
@@ -134,13 +132,11 @@ void cv_offload_finish_checksum(struct rte_mbuf *packet) {
     bool udp = (packet->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
     uint32_t start = packet->l2_len + packet->l3_len;
     uint32_t at = start + checksum_offset(packet->ol_flags & RTE_MBUF_F_TX_L4_MASK);
-    uint16_t sum = 0;
+    uint16_t sum;
 
     /* The field holds the pseudo-header's sum already, so that the sum over all is complete. */
     packet->ol_flags &= ~(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IPV6);
-    if (rte_raw_cksum_mbuf(packet, start, packet->pkt_len - start, &sum) != 0)
-        return;
-    sum = ~sum;
+    sum = ~cv_sum(packet, start);
     if (udp && sum == 0)
         sum = 0xffff;
     memcpy(rte_pktmbuf_mtod_offset(packet, uint8_t *, at), &sum, sizeof(sum));

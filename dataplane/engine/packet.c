@@ -78,6 +78,20 @@ bool cv_parse(const struct rte_mbuf *packet, struct headers *headers) {
     return true;
 }
 
+uint16_t cv_sum(const struct rte_mbuf *packet, uint32_t start) {
+    uint32_t sum = 0, done = 0;
+
+    for (; packet != NULL; packet = packet->next) {
+        uint32_t skip = RTE_MIN(start, (uint32_t)packet->data_len), n = packet->data_len - skip;
+        uint16_t part = rte_raw_cksum(rte_pktmbuf_mtod_offset(packet, const uint8_t *, skip), n);
+
+        sum += done % 2 == 0 ? part : rte_bswap16(part);
+        done += n;
+        start -= skip;
+    }
+    return __rte_raw_cksum_reduce(sum);
+}
+
 /* Of bytes that may lie anywhere: DPDK's hash reads words. */
 static inline uint32_t hash_bytes(const uint8_t *bytes, uint32_t n, uint32_t hash) {
     uint64_t words[4];

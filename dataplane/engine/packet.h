@@ -80,6 +80,12 @@ struct headers {
  */
 bool cv_parse(const struct rte_mbuf *packet, struct headers *headers);
 
+/*
+ * Sums 16-bit words from start to the packet's end, as the Internet checksum does (RFC 1071),
+ * without the complement. rte_raw_cksum_mbuf() loses a carry behind a segment of an odd length.
+ */
+uint16_t cv_sum(const struct rte_mbuf *packet, uint32_t start);
+
 /* Spreads flows; equal for all packets of a flow in one direction. */
 uint32_t cv_flow_hash(const struct rte_mbuf *packet);
 
