@@ -212,6 +212,8 @@ def verified() -> Iterator[bytes]:
                 vnet = Vnet(flags, 0, 0, 0, start, 16)
                 to = peers(ingress)[0] + 1
                 yield seed(ingress, Frame(data, vnet, to), Frame(data, vnet, ALL, length=4000))
+                for offloads in (1, 8):
+                    yield seed(ingress, Frame(data, vnet, ALL), offloads=offloads)
 
 
 def limited() -> Iterator[bytes]:
