@@ -18,7 +18,7 @@ from tests.fuzz import corpus
 from tests.fuzz.program import BUILD, build
 from tests.fuzz.seeds import dictionary
 
-OPTIONS = ["-max_len=1000", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={BUILD}/"]
+OPTIONS = ["-max_len=1300", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={BUILD}/"]
 
 
 def limit(text: str) -> str:

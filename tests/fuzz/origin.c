@@ -13,7 +13,8 @@
 #define CHECKSUM_BYTES 2
 #define CHANGED_MAX 2 /* a checksum that may lie across two of the parts compared */
 #define EXTENSIONS_MAX 8
-#define FLAGS_OF_ENDS (0x01 | 0x08 | 0x80) /* FIN, PSH, CWR */
+#define FLAGS_OF_FIRST 0x80         /* CWR */
+#define FLAGS_OF_LAST (0x01 | 0x08) /* FIN, PSH */
 
 /* A frame without the tag that trunks have. */
 struct view {
@@ -191,7 +192,10 @@ static bool is_segment_of(const struct view *in, const struct view *out, const s
     memcpy(expected, in->rest, tcp.payload);
     memcpy(expected + tcp.l4 + 4, out->rest + tcp.l4 + 4, 4);   /* sequence number */
     memcpy(expected + tcp.l4 + 16, out->rest + tcp.l4 + 16, 2); /* checksum */
-    expected[tcp.l4 + 13] &= out->rest[tcp.l4 + 13] | ~FLAGS_OF_ENDS;
+    if (offset > 0)
+        expected[tcp.l4 + 13] &= ~FLAGS_OF_FIRST;
+    if (offset + n < in->n - tcp.payload)
+        expected[tcp.l4 + 13] &= ~FLAGS_OF_LAST;
     if (tcp.is_ipv6) {
         memcpy(expected + tcp.l3 + 4, out->rest + tcp.l3 + 4, 2);
     } else {

@@ -121,6 +121,10 @@ def segmented() -> Iterator[bytes]:
         yield seed(
             ingress, *(large(4, FRAME_BYTES_MAX, to + 1) for to in peers(ingress)), mtus=0x77
         )
+        for flags in (0x01, 0x08, 0x80, 0xFF):
+            data, start = segments(4, tcp(flags))
+            vnet = Vnet(NEEDS_CSUM, TCPV4 | ECN, start + 20, 1000, start, 16)
+            yield seed(ingress, Frame(data, vnet, UNKNOWN, length=4000), offloads=0)
         yield seed(ingress, *[large(4, length=20000, to=UNKNOWN)] * 8, allocations=40, offloads=0)
     for vlan in ((VLAN, 100),), ((VLAN, 7),), ((VLAN, 100), (VLAN, 3)):
         data, start = segments(6, tcp(), vlan)
@@ -175,12 +179,13 @@ def extended() -> Iterator[bytes]:
         destination_options(60, 3) + destination_options(UDP) + udp(9, 9, bytes(8)),
         destination_options(60) * 8 + destination_options(TCP) + tcp(),
         destination_options(60, 31) + destination_options(TCP) + tcp(),
+        destination_options(60, 31) * 2 + destination_options(TCP) + tcp(),
         fragment(UDP, 0, True) + udp(9, 9, bytes(64)),
         fragment(UDP, 1280, False) + bytes(64),
         struct.pack("!BBHIII", UDP, 4, 0, 1, 1, 1) + bytes(8) + udp(9, 9, b""),
     ]
     for ingress in (TAP, VHOST, UPLINK):
-        for first, chain in zip((60, 60, 60, 60, 44, 44, 51), chains, strict=True):
+        for first, chain in zip((60, 60, 60, 60, 60, 44, 44, 51), chains, strict=True):
             packet = ether(IPV6, ipv6("fd00:9::4", "fd00:9::5", first, chain))
             at = packet.rfind(tcp()) if tcp() in packet else 62
             vnet = Vnet(NEEDS_CSUM, TCPV6 if tcp() in packet else 0, 0, 600, at, 16)
