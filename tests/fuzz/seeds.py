@@ -208,6 +208,18 @@ def extended() -> Iterator[bytes]:
             yield seed(ingress, Frame(bytes(changed), Vnet(NEEDS_CSUM, 0, 0, 0, 34, 16), ALL))
 
 
+def beyond_the_first_buffer() -> Iterator[bytes]:
+    """Give one long extension header, so that TCP begins about where a buffer of 2 KiB ends."""
+    for units in (246, 247, 248):
+        packet = ether(IPV6, ipv6("fd00:9::4", "fd00:9::5", 60, bytes([TCP, units])))
+        start = ETHERNET_BYTES + 40 + 8 * (units + 1)
+        vnet = Vnet(NEEDS_CSUM, TCPV6, 0, 100, start, 16)
+        for ingress in (LIMITED, VHOST, UPLINK, TAP):
+            for limits in (0, LIMITS):
+                to = peers(ingress)[0] + 1
+                yield seed(ingress, Frame(packet, vnet, to, length=3000), offloads=limits, rate=6)
+
+
 def verified() -> Iterator[bytes]:
     """Give checksums that the ingress says are right, or not, or half done."""
     for ingress in PORTS:
@@ -257,7 +269,17 @@ def spoofed() -> Iterator[bytes]:
 
 def seeds() -> list[bytes]:
     """Give all, the short ones first."""
-    kinds = (plain, tagged, segmented, lies, extended, verified, limited, spoofed)
+    kinds = (
+        plain,
+        tagged,
+        segmented,
+        lies,
+        extended,
+        beyond_the_first_buffer,
+        verified,
+        limited,
+        spoofed,
+    )
     return sorted({data for kind in kinds for data in kind()}, key=lambda data: (len(data), data))
 
 
