@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 from tests.fuzz import corpus
+from tests.fuzz.inputs import dictionary
 from tests.fuzz.program import BUILD, build
-from tests.fuzz.seeds import dictionary
 
 OPTIONS = ["-max_len=1300", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={BUILD}/"]
 

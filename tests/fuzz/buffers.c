@@ -113,8 +113,10 @@ void buffers_guard(void) {
     for (unsigned int p = 0; p < RTE_DIM(pools); p++) {
         struct stack *stack = pools[p]->pool_data;
 
+        /* With as much behind each as its pool puts in front of the next. */
         for (unsigned int i = 0; i < stack->n; i++)
-            ASAN_POISON_MEMORY_REGION(stack->objects[i], pools[p]->elt_size);
+            ASAN_POISON_MEMORY_REGION(stack->objects[i],
+                                      pools[p]->elt_size + pools[p]->header_size);
     }
 }
 

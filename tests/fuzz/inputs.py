@@ -6,7 +6,17 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.smoke.frames import IPV4, IPV6, TCP, ipv4, ipv6
+from tests.smoke.frames import (
+    IPV4,
+    IPV6,
+    TCP,
+    UDP,
+    destination_options,
+    fragment,
+    ip_bytes,
+    ipv4,
+    ipv6,
+)
 
 UPLINK, TWIN, BARE_UPLINK, TAP, VHOST, FREE, LIMITED, TAGGED_TAP, TAGGED_VHOST = range(9)
 UNTAGGED_TAP, UNTAGGED_VHOST, OTHER_TAP, OTHER_VHOST = range(9, 13)
@@ -128,3 +138,22 @@ def large(family: int, length: int = 9000, to: int = 0, split: int = 0) -> Frame
     gso = TCPV4 if family == 4 else TCPV6
     vnet = Vnet(NEEDS_CSUM, gso, start + 32, 1448, start, 16)
     return Frame(data, vnet, to, length=length, split=split)
+
+
+def dictionary() -> list[bytes]:
+    """Give what is hard to guess."""
+    macs = [bytes.fromhex(Station(n).mac.replace(":", "")) for n in PORTS]
+    addresses = [ip_bytes(ip) for n in PORTS for ip in (Station(n).ip4, Station(n).ip6)]
+    types = [struct.pack("!H", t) for t in (IPV4, IPV6, 0x0806, 0x8035, VLAN, QINQ, 0x9100)]
+    tags = [struct.pack("!HH", VLAN, tci) for tci in (0, 7, 100)]
+    return [
+        *macs,
+        *addresses,
+        *types,
+        *tags,
+        b"\x01\x80\xc2\x00\x00\x00",
+        b"\xff" * 6,
+        b"\xaa\xaa\x03\x00\x00\x00",
+        destination_options(60),
+        fragment(UDP, 0, True),
+    ]

@@ -57,7 +57,6 @@ from tests.smoke.frames import (
     arp,
     destination_options,
     fragment,
-    ip_bytes,
     ipv4,
     ipv6,
     udp,
@@ -281,22 +280,3 @@ def seeds() -> list[bytes]:
         spoofed,
     )
     return sorted({data for kind in kinds for data in kind()}, key=lambda data: (len(data), data))
-
-
-def dictionary() -> list[bytes]:
-    """Give what is hard to guess."""
-    macs = [bytes.fromhex(Station(n).mac.replace(":", "")) for n in PORTS]
-    addresses = [ip_bytes(ip) for n in PORTS for ip in (Station(n).ip4, Station(n).ip6)]
-    types = [struct.pack("!H", t) for t in (IPV4, IPV6, 0x0806, 0x8035, VLAN, QINQ, 0x9100)]
-    tags = [struct.pack("!HH", VLAN, tci) for tci in (0, 7, 100)]
-    return [
-        *macs,
-        *addresses,
-        *types,
-        *tags,
-        b"\x01\x80\xc2\x00\x00\x00",
-        b"\xff" * 6,
-        b"\xaa\xaa\x03\x00\x00\x00",
-        destination_options(60),
-        fragment(UDP, 0, True),
-    ]
