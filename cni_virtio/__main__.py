@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return EXIT_BAD_CONFIG
     logs.to_stderr(config.agent.log_level, "agent")
+    os.umask(0o077)
     for message in config.messages:
         log.warning("%s", message)
     if options.run_dataplane:
@@ -54,7 +55,6 @@ def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     from cni_virtio.sign_of_life import SignOfLife
     from cni_virtio.state import StateError
 
-    os.umask(0o022)
     notifier = Notifier()
     signalled = _catch_signals()
     try:

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+from cni_virtio import folders
 from cni_virtio.state import Attachment
 
 _VERSION: Final = "1.1.0"
@@ -42,10 +43,10 @@ def write(attachment: Attachment) -> None:
     path = Path(attachment.device_info_file)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folders.make(path.parent, 0o755)
         if path.exists():
             return
-        _fill(os.open(path, flags, 0o644), path, _content(attachment))
+        _fill(os.open(path, flags, 0o600), path, _content(attachment))
     except OSError as error:
         text = f"runtimeConfig.CNIDeviceInfoFile: cannot write {path}: {error.strerror}"
         raise DeviceInfoError(error.errno, text) from None
@@ -64,6 +65,7 @@ def _fill(fd: int, path: Path, content: bytes) -> None:
     """Write all of a file that was just made, or leave none: half of one would stay for good."""
     try:
         with os.fdopen(fd, "wb") as file:
+            os.fchmod(fd, 0o644)
             file.write(content)
     except OSError:
         path.unlink(missing_ok=True)

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from cni_virtio import departure, device_info, links, netns, tap
+from cni_virtio import departure, device_info, folders, links, netns, tap
 from cni_virtio.links import LinkConfig, Route
 from cni_virtio.netns import NetnsError
 from cni_virtio.sandbox import is_same, namespace_of
 from cni_virtio.state import Attachment
+from dataplane import beneath
 
 log = logging.getLogger(__name__)
 
@@ -174,10 +175,10 @@ def prepare_socket_folder(attachment: Attachment) -> None:
     """Have the socket's folder there, 0700 and of the application's user. Raises InterfaceError."""
     folder = Path(attachment.socket_path).parent
     try:
-        folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folders.make(folder.parent, 0o711)
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = beneath.open_folder(str(folder))
         try:
             found = os.fstat(fd)
             if (found.st_uid, found.st_gid) != (attachment.uid, attachment.gid):
@@ -196,7 +197,7 @@ def remove_socket(attachment: Attachment) -> None:
     device_info.remove(attachment)
     path = Path(attachment.socket_path)
     try:
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = beneath.open_folder(str(path.parent))
     except OSError:
         return
     try:

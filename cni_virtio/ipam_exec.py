@@ -19,6 +19,7 @@ from cni_virtio.spec import CniError, Code
 MAX_STDOUT_BYTES = 1 << 20
 KEPT_STDERR_BYTES = 4 << 10
 _READ_BYTES = 64 << 10
+_PLUGIN_UMASK = 0o022  # as a runtime would run it: its folders are for others to read
 _REAP_S = 1.0
 
 
@@ -58,6 +59,7 @@ class Run:
                 env=dict(env),
                 cwd="/",
                 process_group=0,
+                umask=_PLUGIN_UMASK,
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from cni_virtio import folders
 from cni_virtio.framing import (
     REQUEST_PATIENCE_S,
     Frame,
@@ -156,7 +157,7 @@ class Listener:
 def _listen(path: Path) -> socket.socket:
     """Listen, mode 0600, in place of a socket that a dead agent left."""
     try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folders.make(path.parent, 0o755)
         if who := unix_socket.who_serves(str(path)):
             raise ListenError(f"agent.socket: another agent ({who}) is already serving {path}")
         listener = unix_socket.listen(str(path))

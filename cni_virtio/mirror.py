@@ -106,7 +106,8 @@ class Mirror:
             try:
                 self._client.port_add(spec, opened, meanwhile)
             except DataplaneError as error:
-                if error.code != Code.EXISTS or spec.name in self.ports:
+                exists = error.code == Code.EXISTS and error.field == "port"  # not: its socket
+                if not exists or spec.name in self.ports:
                     raise
                 # Of an earlier call whose answer got lost: it may hold another tap of that name.
                 self._client.port_del(spec.name)

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import NoReturn
 
-from cni_virtio import cores
+from cni_virtio import cores, folders
 from cni_virtio.config import AgentConfig
 from cni_virtio.dataplane_process import command
 from cni_virtio.hugepages import Hugepages
@@ -20,8 +20,9 @@ def become_dataplane(config: AgentConfig) -> NoReturn:
 
     The process stays the same, which is what a supervisor knows it by. Raises OSError.
     """
-    config.agent.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.dataplane.socket.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    folders.make(config.agent.state_dir.parent, 0o755)
+    config.agent.state_dir.mkdir(mode=0o700, exist_ok=True)
+    folders.make(config.dataplane.socket.parent, 0o755)
     page_note = Hugepages(config.agent.state_dir).provide(config.dataplane.memory_bytes)
     for note in (page_note, *cores.notes(config.dataplane.cores)):
         if note:

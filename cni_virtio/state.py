@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
+from cni_virtio import folders
 from dataplane.wire import Limits, WireError
 
 SCHEMA_VERSION = 1
@@ -138,7 +139,7 @@ class StateDir:
         self._index: dict[Key, Attachment] = {}
         self._lock = threading.Lock()
         try:
-            Path(path).mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.make(Path(path).parent, 0o755)
             for folder in (Path(path), self._records, self._quarantine):
                 folder.mkdir(mode=0o700, exist_ok=True)
                 folder.chmod(0o700)

@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: Options, stack: ExitStack) -> int:
     started_s = time.monotonic()
+    _confine()
     notifier = Notifier()
     stop = Stop()
     stop.on_signals()
@@ -74,6 +75,11 @@ def _run(options: Options, stack: ExitStack) -> int:
     notifier.stopping()
     log.info("stopping")
     return 0
+
+
+def _confine() -> None:
+    """Make nothing that others may read."""
+    os.umask(0o077)
 
 
 def _open(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dataplane import beneath
 from dataplane.fields import Code, WireError
 
 if TYPE_CHECKING:
@@ -41,13 +43,38 @@ def private_umask() -> Iterator[None]:
 def who_serves(path: str) -> str | None:
     """Say which process listens at a socket's path; None if the path is free or stale.
 
+    :raises WireError: its directory cannot be used.
     :raises OSError: the path cannot be probed.
     """
+    try:
+        with _parent(path) as directory:
+            return _who_serves(Path(path).name, directory)
+    except WireError as e:
+        if e.code == Code.NOT_FOUND:
+            return None
+        raise
+
+
+def _who_serves(name: str, directory: int) -> str | None:
+    try:
+        entry = beneath.open_entry(directory, name)
+    except OSError as e:
+        if e.errno in (errno.ENOENT, errno.ELOOP):
+            return None
+        raise
+    try:
+        # connect() would follow a link that was put there since.
+        return _listening_at(beneath.own_path(entry))
+    finally:
+        os.close(entry)
+
+
+def _listening_at(path: str) -> str | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
+        except ConnectionRefusedError:
             return None
         except BlockingIOError:
             return "pid unknown: it accepts no connections at present"
@@ -103,9 +130,14 @@ def _remove_stale(path: str, directory: int) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise WireError(Code.EXISTS, f"{path} exists and is not a socket: remove it")
-    if who := who_serves(path):
+    if who := _who_serves(name, directory):
         raise WireError(Code.EXISTS, f"another process ({who}) already listens at {path}")
-    os.unlink(name, dir_fd=directory)
+    try:
+        os.unlink(name, dir_fd=directory)
+    except FileNotFoundError:
+        return
+    except OSError as e:
+        raise WireError(Code.EXISTS, f"{path} cannot be removed: {e.strerror}") from e
 
 
 def hand_over(path: str, uid: int, gid: int) -> None:
@@ -118,7 +150,7 @@ def hand_over(path: str, uid: int, gid: int) -> None:
     """
     with _parent(path) as directory:
         try:
-            fd = os.open(Path(path).name, os.O_PATH | os.O_NOFOLLOW, dir_fd=directory)
+            fd = beneath.open_entry(directory, Path(path).name)
         except OSError as e:
             raise WireError(Code.IO, f"{path}: the new socket is gone: {e.strerror}") from e
         try:
@@ -127,8 +159,8 @@ def hand_over(path: str, uid: int, gid: int) -> None:
             if not ours or made.st_nlink != 1:
                 raise WireError(Code.IO, f"{path}: is not the socket that was just made there")
             # Mode first: after the change of owner it is the container's to set.
-            Path(f"/proc/self/fd/{fd}").chmod(0o600)
-            os.chown(f"/proc/self/fd/{fd}", uid, gid)
+            Path(beneath.own_path(fd)).chmod(0o600)
+            os.chown(beneath.own_path(fd), uid, gid)
         except OSError as e:
             raise WireError(Code.IO, f"{path}: cannot give it to {uid}:{gid}: {e.strerror}") from e
         finally:
@@ -139,7 +171,7 @@ def hand_over(path: str, uid: int, gid: int) -> None:
 def _parent(path: str) -> Iterator[int]:
     parent = str(Path(path).parent)
     try:
-        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fd = beneath.open_folder(parent)
     except OSError as e:
         reason = f"the directory {parent} cannot be used for a socket: {e.strerror}"
         code = Code.NOT_FOUND if isinstance(e, FileNotFoundError) else Code.IO
