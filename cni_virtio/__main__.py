@@ -51,16 +51,19 @@ def _become_dataplane(config: AgentConfig) -> int:
 
 
 def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
+    from cni_virtio import privileges
     from cni_virtio.agent import Agent, AgentError, ListenError
     from cni_virtio.sign_of_life import SignOfLife
     from cni_virtio.state import StateError
+    from dataplane.privileges import PrivilegeError
 
     notifier = Notifier()
     signalled = _catch_signals()
     try:
+        privileges.keep_needed(config)
         agent = Agent(config)
         agent.start()
-    except (AgentError, ListenError, StateError) as error:
+    except (AgentError, ListenError, StateError, PrivilegeError) as error:
         print(f"{config.file}: {error}", file=sys.stderr)
         return EXIT_CANNOT_START
     notifier.ready(f"serving {config.agent.socket}")

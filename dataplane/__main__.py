@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataplane import __version__, logs, unix_socket
+from dataplane import __version__, logs, privileges, unix_socket
 from dataplane.notify import Notifier
 from dataplane.options import OptionError, Options, parse
 from dataplane.stop import SIGNALS, Stop
@@ -78,8 +78,12 @@ def _run(options: Options, stack: ExitStack) -> int:
 
 
 def _confine() -> None:
-    """Make nothing that others may read."""
+    """Give up what is never needed, before there are threads and anything of others is read."""
     os.umask(0o077)
+    try:
+        privileges.keep_only(privileges.DATAPLANE)
+    except OSError as e:
+        raise StartError(f"privileges cannot be given up: {e}") from e
 
 
 def _open(

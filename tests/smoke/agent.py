@@ -59,6 +59,11 @@ class Node:
     def socket(self) -> Path:
         return self.directory / "agent.sock"
 
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
     def start(self, *options: str) -> None:
         """Start the agent and wait until it has a dataplane."""
         config = self.write_config()

@@ -15,6 +15,9 @@ import pytest
 
 from cni_virtio import ipam
 from cni_virtio.agent import STOP_PATIENCE_S
+from cni_virtio.privileges import AGENT
+from dataplane import privileges
+from dataplane.privileges import DATAPLANE
 from tests.unit.manifests import (
     KUBERNETES,
     MANIFESTS,
@@ -101,20 +104,36 @@ def test_the_units_configuration_is_one_that_the_agent_takes() -> None:
     assert config.agent.socket.parent == Path("/run/cni-virtio")  # RuntimeDirectory=
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
-def test_units_say_why_they_have_each_capability(unit: Path) -> None:
-    text = unit.read_text()
-    (line,) = re.findall("^CapabilityBoundingSet=(.*)$", text, re.MULTILINE)
-    assert line.split() == re.findall(r"^#   (CAP_\w+) +\S", text, re.MULTILINE)
+CAPABILITIES = {"agent": AGENT, "dataplane": DATAPLANE}
 
 
-def test_units_and_daemon_set_have_the_same_capabilities() -> None:
-    for name in ("agent", "dataplane"):
-        text = (MANIFESTS / f"systemd/cni-virtio-{name}.service").read_text()
-        (line,) = re.findall("^CapabilityBoundingSet=CAP_(.*)$", text, re.MULTILINE)
-        added = container(name)["securityContext"]["capabilities"]["add"]
-        # Of what the unit lacks: no filter of system calls hangs on it there.
-        assert line.split(" CAP_") == [each for each in added if each != "SYS_NICE"]
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_units_grant_what_the_programs_keep_and_say_why(name: str) -> None:
+    text = (MANIFESTS / f"systemd/cni-virtio-{name}.service").read_text()
+    (line,) = re.findall("^CapabilityBoundingSet=CAP_(.*)$", text, re.MULTILINE)
+    assert line.split(" CAP_") == list(CAPABILITIES[name])
+    reasons = dict(re.findall(r"^#   CAP_(\w+) +(\S.*)$", text, re.MULTILINE))
+    assert reasons == CAPABILITIES[name]
+
+
+@pytest.mark.parametrize("name", CAPABILITIES)
+def test_the_daemon_set_grants_what_the_programs_keep_and_says_why(name: str) -> None:
+    added = container(name)["securityContext"]["capabilities"]["add"]
+    # For a filter of system calls that units do not have.
+    needed = [each for each in added if each != "SYS_NICE"]
+    assert needed == list(CAPABILITIES[name])
+    text = (KUBERNETES / "base/daemonset.yaml").read_text()
+    section = text.partition(f"- name: {name}\n")[2]
+    reasons = dict(re.findall(r"^ +- ([A-Z_]+) # (.*)$", section, re.MULTILINE)[: len(added)])
+    assert {each: reasons[each] for each in needed} == CAPABILITIES[name]
+
+
+@pytest.mark.parametrize("name", sorted({*AGENT, *DATAPLANE}))
+def test_capabilities_have_the_kernel_s_numbers(name: str) -> None:
+    header = Path("/usr/include/linux/capability.h").read_text()
+    assert re.findall(rf"^#define CAP_{name}\s+(\d+)", header, re.MULTILINE) == [
+        str(privileges.NUMBERS[name])
+    ]
 
 
 # --- runtimes -------------------------------------------------------------------------------------
