@@ -72,6 +72,7 @@ class DataplaneSection:
     idle: Literal["adaptive", "poll"]
     backend: Literal["auto", "vhost-net", "tap"]
     supervised_by: Literal["agent", "other"] = "agent"
+    seccomp: bool = True
 
 
 @dataclass(frozen=True)
@@ -241,6 +242,7 @@ def _dataplane(
         idle=full["idle"],
         backend=full["backend"],
         supervised_by=full["supervised_by"],
+        seccomp=full["seccomp"],
     )
     shared = f"dataplane.cores: worker and control thread share core {main_core}; packets will wait"
     return section, (shared,) if main_core in cores else ()

@@ -171,6 +171,7 @@ def command(config: AgentConfig, *, huge: bool, ready_fd: int | None = None) -> 
         *(() if ready_fd is None else (f"--ready-fd={ready_fd}",)),
         *(f"--pci={address}" for address in pci),
         *(() if huge else ("--no-huge",)),
+        *(() if section.seccomp else ("--no-seccomp",)),
     ]
 
 

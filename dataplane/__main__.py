@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataplane import __version__, logs, privileges, unix_socket
+from dataplane import __version__, logs, privileges, seccomp, unix_socket
 from dataplane.notify import Notifier
 from dataplane.options import OptionError, Options, parse
 from dataplane.stop import SIGNALS, Stop
@@ -126,7 +126,7 @@ def _socket_errors(path: str) -> Iterator[None]:
 
 def _start_engine(options: Options) -> Engine:
     try:
-        from dataplane.binding import Engine, EngineError, EngineOptions
+        from dataplane.binding import Engine, EngineError, EngineOptions, tell_of_refusals
     except ImportError as e:
         raise StartError(f"the engine cannot be loaded ({e}): build it with ./dev setup") from e
     # Where EAL makes its runtime directory; it would share /run/dpdk with others.
@@ -134,6 +134,11 @@ def _start_engine(options: Options) -> Engine:
     # Threads started here inherit the mask; signals then always reach the main thread.
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        if options.seccomp:
+            tell_of_refusals(seccomp.system_calls())
+            seccomp.install(seccomp.profile())
+        else:
+            log.warning("system calls are not filtered, as --no-seccomp says")
         return Engine(
             EngineOptions(
                 main_core=options.main_core,
@@ -145,7 +150,7 @@ def _start_engine(options: Options) -> Engine:
                 log_level=options.log_level,
             )
         )
-    except EngineError as e:
+    except (EngineError, seccomp.SeccompError) as e:
         raise StartError(e.strerror or str(e)) from e
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dataplane._engine import ffi, lib
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dataplane.limits import Limits
     from dataplane.specs import PortSpec
@@ -95,6 +95,16 @@ def _check(result: int) -> int:
 
 def _mac(raw: Any) -> str:
     return bytes(raw).hex(":")
+
+
+def tell_of_refusals(system_calls: Mapping[int, str]) -> None:
+    """Have refused system calls fail with EPERM, and told of by these names.
+
+    :raises EngineError: the signal cannot be handled.
+    """
+    for number, name in system_calls.items():
+        lib.cv_name_system_call(number, name.encode())
+    _check(lib.cv_tell_of_refusals())
 
 
 class Engine:

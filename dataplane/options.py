@@ -41,6 +41,7 @@ class Options:
     cores: tuple[int, ...]
     memory_mb: int
     huge: bool
+    seccomp: bool
     idle: str
     pci: tuple[str, ...]
     log_level: str
@@ -69,6 +70,7 @@ def parse(arguments: list[str]) -> Options:
         cores=_existing("--cores", _cores(given.cores)),
         memory_mb=_memory_mb(given.memory),
         huge=not given.no_huge,
+        seccomp=not given.no_seccomp,
         idle=given.idle,
         pci=tuple(_pci(address) for address in given.pci),
         log_level=given.log_level,
@@ -90,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--idle", choices=("adaptive", "poll"), default="adaptive", help="sleep, or poll always")
     add("--pci", metavar="ADDR", action="append", default=[], help="a NIC to use; repeatable")
     add("--no-huge", action="store_true", help="use ordinary pages in place of hugepages")
+    add("--no-seccomp", action="store_true", help="filter no system calls of this process")
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level logged (%(default)s)")
     add("--ready-fd", metavar="N", type=int, help="write 'ready' or 'error: REASON' to this fd")
     return parser

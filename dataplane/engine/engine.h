@@ -233,6 +233,13 @@ int cv_worker(uint16_t index, struct cv_worker_stats *stats);
  */
 int cv_rebalance(void);
 
+/*
+ * Has system calls that a seccomp filter refuses fail with EPERM, and each told of on stderr once,
+ * by the name it was given. Before the filter is installed.
+ */
+int cv_tell_of_refusals(void);
+void cv_name_system_call(unsigned int number, const char *name);
+
 /* Packet pool i. -ENOENT beyond the last. */
 int cv_pool(uint16_t index, struct cv_pool_stats *stats);
 /* cdef end */

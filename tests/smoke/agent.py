@@ -21,6 +21,8 @@ from tests.unit.dataplane_process import CORES, ROOT, short_directory
 
 SHIM = ROOT / "build" / "bin" / "cni-virtio"
 PLUGINS = "/usr/lib/cni"
+REFUSED = "the seccomp filter refuses"
+"""What the dataplane says of a system call that it has no leave to make."""
 START_TIMEOUT_S = 90  # most of it is for emulated machines
 
 
@@ -241,6 +243,8 @@ def node_without_agent(
                 one.end()
             if (directory / "agent.log").exists():
                 sys.stderr.write((directory / "agent.log").read_text())
+        for log in directory.glob("*.log"):
+            assert REFUSED not in log.read_text()
 
 
 @contextmanager

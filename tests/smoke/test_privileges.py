@@ -46,6 +46,7 @@ def test_every_thread_has_what_it_needs_and_no_more(here: Node) -> None:
             assert {found[f"Cap{which}"] for which in ("Prm", "Eff", "Bnd")} == {mask}, task
             assert {int(found[f"Cap{which}"], 16) for which in ("Inh", "Amb")} == {0}, task
             assert found["NoNewPrivs"] == "1", task
+            assert found["Seccomp"] == ("2" if kept is DATAPLANE else "0"), task
 
 
 def fields(task: Path) -> dict[str, str]:

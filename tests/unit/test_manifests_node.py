@@ -16,7 +16,7 @@ import pytest
 from cni_virtio import ipam
 from cni_virtio.agent import STOP_PATIENCE_S
 from cni_virtio.privileges import AGENT
-from dataplane import privileges
+from dataplane import privileges, seccomp
 from dataplane.privileges import DATAPLANE
 from tests.unit.manifests import (
     KUBERNETES,
@@ -134,6 +134,22 @@ def test_capabilities_have_the_kernel_s_numbers(name: str) -> None:
     assert re.findall(rf"^#define CAP_{name}\s+(\d+)", header, re.MULTILINE) == [
         str(privileges.NUMBERS[name])
     ]
+
+
+def test_the_unit_refuses_nothing_that_the_dataplane_s_own_filter_allows() -> None:
+    text = (MANIFESTS / "systemd/cni-virtio-dataplane.service").read_text()
+    (line,) = re.findall("^SystemCallFilter=(.*)$", text, re.MULTILINE)
+    allowed = {call for name in line.split() for call in in_filter_set(name)}
+    names = {name for rule in seccomp.profile()["syscalls"] for name in rule["names"]}
+    assert names | {"seccomp"} <= allowed  # which installs it
+
+
+def in_filter_set(name: str) -> set[str]:
+    if not name.startswith("@"):
+        return {name}
+    lines = run("systemd-analyze", "syscall-filter", name).splitlines()[1:]
+    inner = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
+    return {call for each in inner for call in in_filter_set(each)}
 
 
 # --- runtimes -------------------------------------------------------------------------------------
