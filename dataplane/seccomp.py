@@ -1,6 +1,7 @@
 """The system calls that the dataplane may make: a profile, kept as data, and its filter.
 
-The profile has the form of the OCI runtime specification, so that a container runtime takes it too.
+The profile has the form of the OCI runtime specification, which tools know. It is for the process
+itself to install: it refuses to execute a program, which a container runtime has yet to do.
 """
 
 from __future__ import annotations

@@ -64,7 +64,8 @@ int cv_publisher_start(void) {
     pthread_cond_init(&changed, &attributes);
     pthread_condattr_destroy(&attributes);
     is_stopping = false;
-    sigfillset(&all); /* signals are for the control thread only */
+    sigfillset(&all);        /* signals are for the control thread only */
+    sigdelset(&all, SIGSYS); /* but for what a thread's own system calls raise */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_mutex_lock(&lock);
     ret = pthread_create(&thread, NULL, run, NULL);

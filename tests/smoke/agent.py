@@ -17,12 +17,10 @@ from typing import Any
 from cni_virtio.ctl.agent_client import AgentError, query
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
-from tests.unit.dataplane_process import CORES, ROOT, short_directory
+from tests.unit.dataplane_process import CORES, REFUSED, ROOT, short_directory
 
 SHIM = ROOT / "build" / "bin" / "cni-virtio"
 PLUGINS = "/usr/lib/cni"
-REFUSED = "the seccomp filter refuses"
-"""What the dataplane says of a system call that it has no leave to make."""
 START_TIMEOUT_S = 90  # most of it is for emulated machines
 
 

@@ -40,6 +40,8 @@ needs_root = pytest.mark.skipif(
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 START_TIMEOUT_S = 30
+REFUSED = "the seccomp filter refuses"
+"""What the dataplane says of a system call that it has no leave to make."""
 CORES = sorted(os.sched_getaffinity(0))
 ENGINE_OPTIONS = ["--no-huge", "--memory", "128Mi"]
 CORE_OPTIONS = ["--main-core", str(CORES[0]), "--cores", str(CORES[-1])]
@@ -124,6 +126,7 @@ def running(directory: Path, *options: str) -> Iterator[Dataplane]:
             if process.stderr:
                 process.stderr.close()
             sys.stderr.writelines(log)
+    assert not any(REFUSED in line for line in log)
 
 
 @contextmanager
