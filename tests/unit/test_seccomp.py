@@ -30,7 +30,7 @@ installed, said = threading.Event(), []
 def early():
     installed.wait()
     said.append([call(*each) for each in calls])
-thread = threading.Thread(target=early)
+thread = threading.Thread(target=early, daemon=True)
 thread.start()
 tell_of_refusals(names)
 seccomp.install(seccomp.profile())
