@@ -53,7 +53,7 @@ configure() {
         ! grep '__thread char' "$1/lib/eal/common/eal_common_options.c" || return 1
     meson setup "$1/build" "$1" --prefix="$2" --libdir=lib --buildtype=release \
         -Ddefault_library=static -Dplatform=generic -Dcpu_instruction_set="$cpu" \
-        -Dc_args=-ftls-model=initial-exec -Dmax_ethports=1024 -Dtests=false -Denable_apps=none \
+        -Dc_args=-ftls-model=initial-exec -Dmax_ethports=1024 -Dtests=false -Ddisable_apps='*' \
         -Ddisable_libs="$(join "${unused_libs[@]}")" -Denable_drivers="$(join "${drivers[@]}")"
 }
 
