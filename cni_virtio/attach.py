@@ -59,8 +59,7 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
         _connect(node, attachment, interface, Errand(set_up))
         with step("ipam end"):
             leasing.settle()
-        with step("record"):
-            node.state.save(replace(attachment, result=result.to_json(conf.cni_version)))
+        _record(node, replace(attachment, result=result.to_json(conf.cni_version)))
         undo.pop_all()
     return result if conf.prev_result is None else merged(conf.prev_result, result)
 
@@ -102,10 +101,12 @@ def _lease_while(
     undo: ExitStack,
 ) -> ipam.Delegation:
     """Have addresses chosen, and meanwhile do all that does not need them."""
+    _record(node, wanted)
     undo.callback(_free_addresses, conf, request)
     leasing = ipam.Delegation("ADD", conf, request)
     undo.callback(leasing.abandon)
-    _prepare(node, wanted, interface)
+    with step("interface"):
+        interface.make()
     undo.callback(_undo, lambda: release(node, wanted, request.netns_fd))
     return leasing
 
@@ -119,7 +120,9 @@ def _lease_through(
     undo: ExitStack,
 ) -> ipam.Delegation:
     """Have addresses chosen by way of the interface, which works before it has any."""
-    _prepare(node, wanted, interface)
+    _record(node, wanted)
+    with step("interface"):
+        interface.make()
     undo.callback(_undo, lambda: release(node, wanted, request.netns_fd))
     node.wanted.add(wanted)
     _connect(node, wanted, interface, Errand(lambda: interface.set_up(wanted, ())))
@@ -129,12 +132,10 @@ def _lease_through(
     return leasing
 
 
-def _prepare(node: Node, wanted: Attachment, interface: Interface) -> None:
-    """Make the interface; before that, have on record what would have to be removed."""
+def _record(node: Node, attachment: Attachment) -> None:
+    """Have on record what is there or about to be: if the agent is killed, the next goes by it."""
     with step("record"):
-        node.state.save(wanted)
-    with step("interface"):
-        interface.make()
+        node.state.save(attachment)
 
 
 def _complete(
@@ -155,7 +156,8 @@ def _connect(node: Node, attachment: Attachment, interface: Interface, setting_u
     if attachment.gateways:
         with step("gateway"):
             node.gateways.add_addresses(attachment.network, attachment.gateways)
-    node.masquerade.add(attachment)
+    with step("masquerade"):
+        node.masquerade.add(attachment)
 
 
 def _undo(step_back: Callable[[], object]) -> None:
