@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from dataclasses import replace
 
-from cni_virtio import interfaces, ipam, leases
+from cni_virtio import interfaces, ipam, leases, links
 from cni_virtio.draft import draft
 from cni_virtio.errand import Errand
 from cni_virtio.netconf import NetConf
 from cni_virtio.node import Node, as_cni_errors
-from cni_virtio.ports import gateway_port_name, pod_port_name
+from cni_virtio.ports import gateway_ifname, gateway_port_name, pod_port_name
 from cni_virtio.spec import CniError, Request
-from cni_virtio.state import Attachment, Key
+from cni_virtio.state import Attachment, Key, StateError
 from cni_virtio.timings import step
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
@@ -28,6 +29,8 @@ def detach(node: Node, request: Request, conf: NetConf) -> None:
         attachment = None  # of another network: not this call's to remove
     through_it = ipam.needs_interface(conf.ipam_type)
     with as_cni_errors(), ExitStack() as both:
+        if attachment is not None:
+            _begin_removal(node, attachment)
         if attachment is not None and not through_it:
             _unplug(node, attachment)
         both.enter_context(step("ipam"))
@@ -58,6 +61,7 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
     """
     through_it = ipam.needs_interface(attachment.netconf.get("ipam", {}).get("type"))
     with as_cni_errors():
+        _begin_removal(node, attachment)
         try:
             if through_it:
                 leases.free(attachment, cni_path)
@@ -72,6 +76,20 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
 def port_names(attachment: Attachment) -> list[str]:
     """Name the ports that an attachment brings along, or takes with it as the last."""
     return [pod_port_name(*attachment.key), gateway_port_name(attachment.network)]
+
+
+def _begin_removal(node: Node, attachment: Attachment) -> None:
+    """Have on record that it goes: of what is half removed, the next agent removes the rest.
+
+    Does not fail: a disk that is full must not keep a container from being removed.
+    """
+    present = node.state.get(attachment.key)
+    if present is not None and present.is_whole:
+        try:
+            with step("record"):
+                node.state.save(replace(present, result={}))
+        except StateError as error:
+            log.warning("%s/%s: removed all the same: %s", *attachment.key, error)
 
 
 def _unplug(node: Node, attachment: Attachment) -> None:
@@ -94,7 +112,8 @@ def _forget(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
     try:
         _remove_rest(node, attachment, netns_fd)
     finally:
-        node.state.delete(attachment.key)
+        with step("record end"):
+            node.state.delete(attachment.key)
 
 
 def _remove_rest(node: Node, attachment: Attachment, netns_fd: int | None) -> None:
@@ -102,11 +121,22 @@ def _remove_rest(node: Node, attachment: Attachment, netns_fd: int | None) -> No
     with ExitStack() as all_of_it:
         if not node.wanted.has_socket(attachment.socket_path):  # as a pod's next sandbox may
             all_of_it.callback(_remove_interface, attachment, netns_fd)
-        all_of_it.callback(node.masquerade.remove, attachment.key)
-        if attachment.gateways:
-            with node.converger.paused():
-                if not node.wanted.has_gateway(attachment.network):
-                    node.gateways.close(attachment.network)
+        all_of_it.callback(_remove_masquerade, node, attachment.key)
+        _remove_gateway(node, attachment.network)
+
+
+def _remove_gateway(node: Node, network: str) -> None:
+    """Remove the host's interface once nobody wants it; an agent that was killed may have made it."""
+    if node.wanted.has_gateway(network) or not links.exists(None, gateway_ifname(network)):
+        return
+    with step("gateway"), node.converger.paused():
+        if not node.wanted.has_gateway(network):
+            node.gateways.close(network)
+
+
+def _remove_masquerade(node: Node, key: Key) -> None:
+    with step("masquerade"):
+        node.masquerade.remove(key)
 
 
 def _remove_interface(attachment: Attachment, netns_fd: int | None) -> None:

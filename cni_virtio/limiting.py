@@ -55,7 +55,7 @@ def set_limits(
     try:
         with turns.of_container(attachment.name, attachment.container_id):
             present = node.state.get(attachment.key)
-            if present is None:
+            if present is None or not present.is_whole:
                 raise LimitingError(f"{pod_port_name(*attachment.key)} has just gone")
             fresh = replace(present, limits=changed(present.limits, wanted))
             return fresh, _put_in_force(node, present, fresh)

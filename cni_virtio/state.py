@@ -47,7 +47,8 @@ class Attachment:
     namespaces to new ones, but never a `netns_cookie` (0: not known). `netns_seen` says that the
     agent could open the path `netns` itself, so that a path that leads nowhere later means that
     the sandbox has gone. `labels` are echoed to people (pod, namespace). `cni_path` and `cni_args`
-    are those of the ADD, for IPAM. `mount_path` is the folder in which the container sees its
+    are those of the ADD, for IPAM. `result` is what the ADD reported; none means that the
+    attachment is only half there: its ADD is under way, or its removal. `mount_path` is the folder in which the container sees its
     sockets, if that is another. `created_s` is Unix time.
     """
 
@@ -87,6 +88,11 @@ class Attachment:
     def key(self) -> Key:
         """What identifies it."""
         return Key(self.container_id, self.ifname)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether on record its ADD has come to its end, and no removal has begun."""
+        return bool(self.result)
 
     def to_json(self) -> dict[str, Any]:
         """The record as it is written; limits only if there are any."""
