@@ -99,6 +99,7 @@ class Agent:
         """Take up what is on record, get a dataplane, and serve."""
         self._serve_metrics()
         self._recovery.load()
+        self._collector.take_over(self._recovery.halves)
         self._supervisor.start()
         for keeper in self._keepers:
             keeper.start()

@@ -73,6 +73,8 @@ def _refuse_second(node: Node, wanted: Attachment, request: Request) -> None:
     assert netns_fd is not None
     present = node.wanted.get(wanted.key)
     if present is None:
+        if (half := node.state.get(wanted.key)) is not None:  # as an agent that was killed left it
+            reclaim(node, half, ":".join(request.path))
         if wanted.interface == "kernel" and links.exists(netns_fd, wanted.ifname):
             msg = f"CNI_IFNAME: {wanted.ifname!r} exists already in {wanted.netns}"
             raise CniError(Code.INVALID_ENVIRONMENT, msg)

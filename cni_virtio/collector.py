@@ -1,13 +1,14 @@
-"""Removes what is attached to containers that went without a DEL.
+"""Removes what is attached to containers that went without a DEL, and what is half attached.
 
-GC does not reach plugins under a meta-plugin, and not every runtime sends it.
+GC does not reach plugins under a meta-plugin, and not every runtime sends it. Half attached is what
+an agent left that was killed amid an ADD or a DEL.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from cni_virtio import sandbox
@@ -37,8 +38,13 @@ class Collector:
         self._turns = turns
         self._own_pids = own_pids
         self._failures: dict[Key, str] = {}
+        self._halves: dict[Key, Attachment] = {}
         self._collected = 0
         self._can_tell = sandbox.can_tell()
+
+    def take_over(self, halves: Iterable[Attachment]) -> None:
+        """Have these removed, too, whatever their namespaces do. Before `run`."""
+        self._halves = {attachment.key: attachment for attachment in halves}
 
     def messages(self) -> list[str]:
         """Say what was removed since the start, and what could not be."""
@@ -61,23 +67,41 @@ class Collector:
 
     def collect(self) -> None:
         """Look once. What fails is kept on record, and tried again the next time."""
+        for attachment in list(self._halves.values()):
+            self._try(self._remove_half, attachment)
         if not self._can_tell:
             return
         # By the records, as what could not be removed whole is wanted no more.
         gone = sandbox.gone(self._node.state.all(), self._own_pids())
-        keys = {attachment.key for attachment in gone}
+        gone = [attachment for attachment in gone if attachment.key not in self._halves]
+        keys = {attachment.key for attachment in gone} | self._halves.keys()
         self._failures = {key: text for key, text in self._failures.items() if key in keys}
         for attachment in gone:
-            try:
-                self._remove(attachment)
-            except (CniError, OSError) as error:
-                self._note(attachment, str(error))
+            self._try(self._remove, attachment)
+
+    def _try(self, remove: Callable[[Attachment], None], attachment: Attachment) -> None:
+        try:
+            remove(attachment)
+        except (CniError, OSError) as error:
+            self._note(attachment, str(error))
+
+    def _remove_half(self, attachment: Attachment) -> None:
+        with self._turns.of_container(attachment.name, attachment.container_id):
+            if self._is_still_there(attachment):
+                log.warning("%s/%s: half attached, removed", *attachment.key)
+                reclaim(self._node, attachment)
+        del self._halves[attachment.key]
+        self._failures.pop(attachment.key, None)
+
+    def _is_still_there(self, attachment: Attachment) -> bool:
+        """Tell whether no DEL nor a new ADD was faster."""
+        present = self._node.state.get(attachment.key)
+        return present is not None and present.created_s == attachment.created_s
 
     def _remove(self, attachment: Attachment) -> None:
         with self._turns.of_container(attachment.name, attachment.container_id):
-            present = self._node.state.get(attachment.key)
-            if present is None or present.created_s != attachment.created_s:
-                return  # a DEL or a new ADD was faster
+            if not self._is_still_there(attachment):
+                return
             if attachment.key not in self._failures:
                 _say(attachment)
             reclaim(self._node, attachment)

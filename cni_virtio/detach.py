@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import replace
 
-from cni_virtio import interfaces, ipam, leases, links
+from cni_virtio import interfaces, ipam, ipam_orphans, leases, links
 from cni_virtio.draft import draft
 from cni_virtio.errand import Errand
 from cni_virtio.netconf import NetConf
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 def detach(node: Node, request: Request, conf: NetConf) -> None:
     """Carry out a DEL. What is gone already is fine; raises CniError if something stays."""
-    attachment = node.wanted.get(Key(request.container_id, request.ifname))
+    attachment = _found(node, Key(request.container_id, request.ifname))
     if attachment is None:
         attachment = _guess(node, request, conf)
     elif attachment.name != conf.name:
@@ -60,6 +60,8 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
     `cni_path`, or else where the ADD's were. Raises CniError or OSError if something stays.
     """
     through_it = ipam.needs_interface(attachment.netconf.get("ipam", {}).get("type"))
+    if not attachment.is_whole:
+        ipam_orphans.await_end(attachment)
     with as_cni_errors():
         _begin_removal(node, attachment)
         try:
@@ -76,6 +78,14 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
 def port_names(attachment: Attachment) -> list[str]:
     """Name the ports that an attachment brings along, or takes with it as the last."""
     return [pod_port_name(*attachment.key), gateway_port_name(attachment.network)]
+
+
+def _found(node: Node, key: Key) -> Attachment | None:
+    """Return what is attached, or what an agent that was killed has left half attached."""
+    attachment = node.wanted.get(key)
+    if attachment is None and (attachment := node.state.get(key)) is not None:
+        ipam_orphans.await_end(attachment)
+    return attachment
 
 
 def _begin_removal(node: Node, attachment: Attachment) -> None:
@@ -126,7 +136,7 @@ def _remove_rest(node: Node, attachment: Attachment, netns_fd: int | None) -> No
 
 
 def _remove_gateway(node: Node, network: str) -> None:
-    """Remove the host's interface once nobody wants it; an agent that was killed may have made it."""
+    """Remove the host's interface once nobody wants it, whichever agent made it."""
     if node.wanted.has_gateway(network) or not links.exists(None, gateway_ifname(network)):
         return
     with step("gateway"), node.converger.paused():

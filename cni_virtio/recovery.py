@@ -6,11 +6,9 @@ import logging
 
 from cni_virtio import ports
 from cni_virtio.dataplane_process import DataplaneProcess
-from cni_virtio.detach import reclaim
 from cni_virtio.masquerade import MasqueradeError
 from cni_virtio.node import Node
 from cni_virtio.sandbox import namespace_of
-from cni_virtio.spec import CniError
 from cni_virtio.state import Attachment, Key, StateError
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
@@ -23,20 +21,20 @@ class Recovery:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._on_record: set[Key] = set()
+        self.halves: list[Attachment] = []
         self._first_contact = True
 
     def load(self) -> None:
-        """Want what is on record; remove what is half attached. Raises StateError."""
+        """Want what is on record and whole; `halves` is the rest. Raises StateError."""
         attachments, quarantined = self._node.state.load_all()
         for each in quarantined:
             log.error("state: a record was unreadable and lies in %s now: %s", *each)
         self._on_record = {attachment.key for attachment in attachments}
         for attachment in attachments:
-            if attachment.result:
+            if attachment.is_whole:
                 self._node.wanted.add(attachment)
-        for attachment in attachments:
-            if not attachment.result:  # its ADD did not come to its end, and nobody knows of it
-                self._drop(attachment)
+            else:
+                self.halves.append(attachment)
         log.info("state: %d attachments", len(attachments))
         try:
             self._node.masquerade.sync(self._node.wanted.all)
@@ -64,15 +62,6 @@ class Recovery:
                     self._node.wanted.add(attachment)
                     self._save(attachment)
                     self._masquerade(attachment)
-
-    def _drop(self, attachment: Attachment) -> None:
-        log.warning("%s/%s: half attached, removed", *attachment.key)
-        try:
-            reclaim(self._node, attachment)
-            if not self._node.wanted.has_gateway(attachment.network):
-                self._node.gateways.close(attachment.network)  # what it asked for is on no record
-        except (CniError, OSError) as error:
-            log.warning("%s/%s: %s", *attachment.key, error)
 
     def _save(self, attachment: Attachment) -> None:
         try:

@@ -47,9 +47,9 @@ class Attachment:
     namespaces to new ones, but never a `netns_cookie` (0: not known). `netns_seen` says that the
     agent could open the path `netns` itself, so that a path that leads nowhere later means that
     the sandbox has gone. `labels` are echoed to people (pod, namespace). `cni_path` and `cni_args`
-    are those of the ADD, for IPAM. `result` is what the ADD reported; none means that the
-    attachment is only half there: its ADD is under way, or its removal. `mount_path` is the folder in which the container sees its
-    sockets, if that is another. `created_s` is Unix time.
+    are those of the ADD, for IPAM. `mount_path` is the folder in which the container sees its
+    sockets, if that is another. `result` is what the ADD reported; none means that the attachment
+    is only half there: its ADD is under way, or its removal. `created_s` is Unix time.
     """
 
     name: str

@@ -75,6 +75,10 @@ class Node:
                 stderr=log,
                 text=True,
             )
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """Wait until the agent serves and has a dataplane."""
         wait_until(self._has_dataplane, "agent and dataplane", START_TIMEOUT_S)
 
     def write_config(self) -> Path:

@@ -154,7 +154,7 @@ def test_half_an_attachment_is_removed(here: Node, a: Netns) -> None:
     record.write_text(text[:start] + "{},\n " + text[end:])  # as it is before an ADD has ended
     here.start()
     wait_until(lambda: here.ports() == set(), "its port is gone")
-    assert "eth0" not in a.run("ip", "link")
+    wait_until(lambda: "eth0" not in a.run("ip", "link"), "its tap is gone")
     here.delete("a", a, **KEYS)  # a runtime whose ADD failed calls DEL
     here.add("a", a, **KEYS)
     here.delete("a", a, **KEYS)

@@ -1,0 +1,65 @@
+"""IPAM plugins that outlive the agent that had started them.
+
+One that is still choosing addresses leases them after all. They are freed once it has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from cni_virtio import ipam
+from cni_virtio.spec import CniError
+from cni_virtio.state import Attachment
+
+log = logging.getLogger(__name__)
+
+_PROC: Final = Path("/proc")
+_LOOK_AGAIN_S: Final = 0.05
+
+
+def await_end(attachment: Attachment, patience_s: float = ipam.DEADLINE_S) -> None:
+    """Wait until no plugin chooses addresses for the attachment; kill one that takes too long.
+
+    Only for an attachment whose ADD is not under way. Reads all of /proc.
+    """
+    try:
+        plugin = ipam.find(str(attachment.netconf.get("ipam", {}).get("type")), _path(attachment))
+    except CniError:
+        return
+    deadline_s = time.monotonic() + patience_s
+    while pids := list(_adding(plugin, attachment)):
+        if time.monotonic() > deadline_s:
+            who = "/".join(attachment.key)
+            log.warning("%s: %s outlived its agent and does not end, killed", who, plugin)
+            for pid in pids:
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _path(attachment: Attachment) -> list[str]:
+    return [folder for folder in attachment.cni_path.split(":") if folder]
+
+
+def _adding(plugin: Path, attachment: Attachment) -> Iterator[int]:
+    """Give the processes of the plugin that carry out an ADD for the attachment."""
+    variables = ("CNI_COMMAND=ADD", *map("=".join, zip(_KEY, attachment.key, strict=True)))
+    wanted = {os.fsencode(variable) for variable in variables}
+    for process in _PROC.iterdir():
+        if process.name.isdecimal():
+            with contextlib.suppress(OSError):  # it may end at any time
+                words = (process / "cmdline").read_bytes().split(b"\0")[:2]  # a script's is second
+                if os.fsencode(plugin) not in words:
+                    continue
+                if wanted <= set((process / "environ").read_bytes().split(b"\0")):
+                    yield int(process.name)
+
+
+_KEY: Final = ("CNI_CONTAINERID", "CNI_IFNAME")
