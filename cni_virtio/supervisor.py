@@ -139,8 +139,11 @@ class Supervisor:
         try:
             return self._starter.start(huge=not self._page_note)
         except StartError as error:
-            self._fail(f"it cannot start: {error}")
-            return None
+            # One that an agent had started just before it was killed may have come up meanwhile.
+            other = find(self._config, self._client)
+            if other is None:
+                self._fail(f"it cannot start: {error}")
+            return other
 
     def _attend(self, process: DataplaneProcess) -> None:
         """Be with a dataplane from its first answer to its end, or to ours."""
