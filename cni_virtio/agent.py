@@ -188,6 +188,7 @@ class Agent:
             *self._config.messages,
             *self._device_notes,
             *self._shortcomings.messages(),
+            *self._recovery.messages(),
             *self._collector.messages(),
             *self._mac_watch.messages(),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from cni_virtio import ports
 from cni_virtio.dataplane_process import DataplaneProcess
@@ -21,14 +22,25 @@ class Recovery:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._on_record: set[Key] = set()
+        self._quarantined: list[Path] = []
         self.halves: list[Attachment] = []
         self._first_contact = True
+
+    def messages(self) -> list[str]:
+        """Say what was put away, until the next start."""
+        if not self._quarantined:
+            return []
+        folder = self._quarantined[0].parent
+        return [f"{len(self._quarantined)} unreadable records lie in {folder}; the log says why"]
 
     def load(self) -> None:
         """Want what is on record and whole; `halves` is the rest. Raises StateError."""
         attachments, quarantined = self._node.state.load_all()
         for each in quarantined:
             log.error("state: a record was unreadable and lies in %s now: %s", *each)
+        self._quarantined = [each.path for each in quarantined]
+        if newer := sorted({key for attachment in attachments for key in attachment.newer}):
+            log.warning("state: a newer agent has recorded %s, kept", ", ".join(newer))
         self._on_record = {attachment.key for attachment in attachments}
         for attachment in attachments:
             if attachment.is_whole:

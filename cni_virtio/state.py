@@ -7,119 +7,21 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from cni_virtio import folders
-from dataplane.wire import Limits, WireError
+from cni_virtio.attachment import Attachment, Key
 
-SCHEMA_VERSION = 1
+__all__ = ["Attachment", "Key", "Quarantined", "StateDir", "StateError", "file_name"]
+
 _MAX_RECORD_BYTES = 4 << 20
 _MAX_NAME_BYTES = 200
 _HASH_CHARS = 16
-_ADDED_LATER = frozenset(
-    {"netns_cookie", "netns_seen", "cni_path", "cni_args", "mount_path", "device_info_file"}
-    | {"ip_masq"}
-)
-"""What records of older agents lack; its default does then."""
 _TEMPORARY = ".writing-"
-
-
-class Key(NamedTuple):
-    """What the CNI spec identifies an attachment by."""
-
-    container_id: str
-    ifname: str
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """One interface of one container: all that is needed to make, check and remove its port.
-
-    `name` is the netconf's name (what GC goes by), `network` the dataplane's network. `ips` and
-    `gateways` are in CIDR notation, `gateways` those given to the network's host port for this
-    attachment. `netns_inode` 0 means that no namespace was open; the kernel gives inodes of dead
-    namespaces to new ones, but never a `netns_cookie` (0: not known). `netns_seen` says that the
-    agent could open the path `netns` itself, so that a path that leads nowhere later means that
-    the sandbox has gone. `labels` are echoed to people (pod, namespace). `cni_path` and `cni_args`
-    are those of the ADD, for IPAM. `mount_path` is the folder in which the container sees its
-    sockets, if that is another. `result` is what the ADD reported; none means that the attachment
-    is only half there: its ADD is under way, or its removal. `created_s` is Unix time.
-    """
-
-    name: str
-    network: str
-    container_id: str
-    ifname: str
-    netns: str = ""
-    netns_inode: int = 0
-    netns_cookie: int = 0
-    netns_seen: bool = False
-    interface: Literal["kernel", "vhost-user"] = "kernel"
-    mac: str = ""
-    ips: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
-    mtu: int = 1500
-    queues: int = 1
-    queue_size: int = 256
-    spoof_check: bool = True
-    ip_masq: bool = False
-    limits: Limits = field(default_factory=Limits)
-    vhost_mode: Literal["client", "server"] = "client"
-    socket_path: str = ""
-    uid: int = 0
-    gid: int = 0
-    mount_path: str = ""
-    device_info_file: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    cni_version: str = "1.1.0"
-    cni_path: str = ""
-    cni_args: str = ""
-    result: Mapping[str, Any] = field(default_factory=dict)
-    netconf: Mapping[str, Any] = field(default_factory=dict)
-    created_s: float = field(default_factory=time.time)
-
-    @property
-    def key(self) -> Key:
-        """What identifies it."""
-        return Key(self.container_id, self.ifname)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether on record its ADD has come to its end, and no removal has begun."""
-        return bool(self.result)
-
-    def to_json(self) -> dict[str, Any]:
-        """The record as it is written; limits only if there are any."""
-        values = {key: getattr(self, key) for key in _FIELDS if key != "limits"}
-        limits = {"limits": self.limits.to_json()} if self.limits else {}
-        return {"schema": SCHEMA_VERSION} | values | limits
-
-    @classmethod
-    def from_json(cls, data: Any) -> Attachment:
-        """Read a record; raises ValueError naming the key that is wrong."""
-        if not isinstance(data, dict):
-            raise ValueError("is not a JSON object")
-        version = data.get("schema")
-        if version != SCHEMA_VERSION:
-            raise ValueError(f"schema: {version!r} is not {SCHEMA_VERSION}, the one written here")
-        values = {key: value for key, value in data.items() if key != "schema"}
-        values.setdefault("limits", {})
-        for name, annotation in _FIELDS.items():
-            if name not in values:
-                if name in _ADDED_LATER:
-                    continue
-                raise ValueError(f"{name}: is missing")
-            values[name] = _checked(name, annotation, values[name])
-        unknown = values.keys() - _FIELDS.keys()
-        if unknown:
-            raise ValueError(f"{min(unknown)}: unknown key")
-        return cls(**values)
 
 
 class Quarantined(NamedTuple):
@@ -217,8 +119,7 @@ class StateDir:
 
     def _read(self, path: Path) -> Attachment:
         try:
-            with path.open("rb") as file:
-                content = file.read(_MAX_RECORD_BYTES + 1)
+            content = _content(path)
         except OSError as error:
             raise ValueError(f"cannot be read: {error.strerror}") from None
         if len(content) > _MAX_RECORD_BYTES:
@@ -240,6 +141,8 @@ class StateDir:
             target = self._quarantine / f"{path.name}.{number}"
         try:
             path.rename(target)
+            if stat.S_ISREG(target.lstat().st_mode):
+                target.chmod(0o600)
         except OSError as error:
             raise _failed("put away the unreadable record", path, error) from error
         return Quarantined(target, f"{path.name}: {reason}")
@@ -255,6 +158,18 @@ def file_name(attachment: Attachment) -> str:
     return f"{name}.json"
 
 
+def _content(path: Path) -> bytes:
+    """Read a regular file; what somebody else has put there might block or lead astray."""
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("is no regular file")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(_MAX_RECORD_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
 def _write(path: Path, content: bytes) -> None:
     # No fsync: what has to be outlived is the agent, not the machine.
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -265,39 +180,3 @@ def _write(path: Path, content: bytes) -> None:
 def _failed(what: str, path: Path, error: OSError) -> StateError:
     hint = "; free space there" if error.errno == errno.ENOSPC else ""
     return StateError(error.errno, f"cannot {what} {path}: {error.strerror}{hint}")
-
-
-_FIELDS = {item.name: str(item.type) for item in fields(Attachment)}
-_KINDS: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "bool": (bool,),
-    "float": (int, float),
-    "tuple": (list,),
-    "Mapping": (dict,),
-    "Literal": (str,),
-    "Limits": (dict,),
-}
-
-
-def _checked(name: str, annotation: str, value: Any) -> Any:
-    kind = annotation.partition("[")[0]
-    fits = isinstance(value, _KINDS[kind]) and isinstance(value, bool) == (kind == "bool")
-    if not fits:
-        raise ValueError(f"{name}: {value!r} is not a {kind}")
-    if kind == "Limits":
-        return _limits(name, value)
-    if kind == "Literal" and f'"{value}"' not in annotation.replace("'", '"'):
-        raise ValueError(f"{name}: {value!r} is none of {annotation}")
-    if kind == "tuple":
-        if not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{name}: {value!r} is not a list of strings")
-        return tuple(value)
-    return value
-
-
-def _limits(name: str, value: Any) -> Limits:
-    try:
-        return Limits.from_json(value, name)
-    except WireError as error:
-        raise ValueError(error.message) from None

@@ -5,8 +5,11 @@ import json
 import os
 import stat
 import subprocess
+import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cni_virtio import masquerade
 from cni_virtio.state import Attachment, Key, StateDir, StateError, file_name
 from dataplane.wire import Limits
 
@@ -168,7 +172,8 @@ def test_a_record_of_an_older_agent(state: StateDir, tmp_path: Path) -> None:
         (b"[" * 100_000, "recursion"),
         (b"[]", "is not a JSON object"),
         (b"{}", "schema: None is not 1"),
-        (changed(schema=2), "schema: 2 is not 1"),
+        (changed(schema=0), "schema: 0 is not 1"),
+        (changed(schema=2), "was written by a newer agent (schema 2, this one knows 1)"),
         (changed(mtu=...), "mtu: is missing"),
         (changed(mtu="big"), "mtu: 'big' is not a int"),
         (changed(mtu=True), "mtu: True is not a int"),
@@ -177,7 +182,9 @@ def test_a_record_of_an_older_agent(state: StateDir, tmp_path: Path) -> None:
         (changed(ips="10.0.0.1/8"), "ips: '10.0.0.1/8' is not a tuple"),
         (changed(interface="veth"), "interface: 'veth' is none of"),
         (changed(labels=[]), "labels: [] is not a Mapping"),
-        (changed(extra=1), "extra: unknown key"),
+        (changed(ips=["10.0.0.1/8", "x"]), "ips: 'x' is no address"),
+        (changed(netns="/run/\0"), "netns: '/run/\\x00' is no name of anything"),
+        (changed(netns="\ud800"), "is no name of anything"),
         (changed(ifname="eth1"), "is the record of pods@c1@eth1.json, under another name"),
     ],
 )
@@ -187,10 +194,12 @@ def test_an_unreadable_record_is_put_away(
     state.save(FULL)
     path = tmp_path / "state" / "attachments" / "pods@c1@eth0.json"
     path.write_bytes(content)
+    path.chmod(0o644)
     attachments, quarantined = state.load_all()
     assert attachments == [FULL]
     assert not path.exists()
     [(where, why)] = quarantined
+    assert mode(where) == 0o600
     assert where.read_bytes() == content
     assert where.parent == tmp_path / "state" / "quarantine"
     assert why.startswith("pods@c1@eth0.json: ")
@@ -198,11 +207,6 @@ def test_an_unreadable_record_is_put_away(
     path.write_bytes(content)
     assert state.load_all()[1][0].path.name == "pods@c1@eth0.json.1"
     assert state.load_all()[1] == []
-
-
-def test_what_is_no_file_is_put_away(state: StateDir, tmp_path: Path) -> None:
-    (tmp_path / "state" / "attachments" / "folder").mkdir()
-    assert state.load_all()[1][0].reason == "folder: cannot be read: Is a directory"
 
 
 def test_a_half_written_file_is_removed(state: StateDir, tmp_path: Path) -> None:
@@ -270,11 +274,66 @@ def test_threads_do_not_disturb_each_other(state: StateDir, tmp_path: Path) -> N
     assert quarantined == []
 
 
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_put_away(
+    make: Callable[[Path], None], state: StateDir, tmp_path: Path
+) -> None:
+    make(tmp_path / "state" / "attachments" / "x.json")
+    [(where, why)] = state.load_all()[1]
+    assert where == tmp_path / "state" / "quarantine" / "x.json"
+    assert why in (
+        "x.json: is no regular file",
+        f"x.json: cannot be read: {os.strerror(errno.ELOOP)}",
+    )
+
+
+def test_what_a_newer_agent_has_added_is_kept(state: StateDir, tmp_path: Path) -> None:
+    state.save(PLAIN)
+    (path,) = records(tmp_path)
+    path.write_bytes(changed(vlan=7, policy={"deny": ["all"]}))
+    ((found,), quarantined) = state.load_all()
+    assert quarantined == []
+    assert found.newer == {"vlan": 7, "policy": {"deny": ["all"]}}
+    assert replace(found, newer={}) == PLAIN
+    state.save(replace(found, mtu=9000))
+    assert json.loads(path.read_text()).items() >= found.newer.items()
+
+
+def test_half_a_record_is_none_whatever_is_missing(state: StateDir, tmp_path: Path) -> None:
+    state.save(FULL)
+    (path,) = records(tmp_path)
+    content = path.read_bytes()
+    for size in range(len(content) - 1):
+        path.write_bytes(content[:size])
+        attachments, quarantined = state.load_all()
+        assert (attachments, len(quarantined)) == ([], 1)
+
+
+@given(st.integers(0, 2000), st.binary(min_size=1, max_size=4))
+def test_a_damaged_record_is_put_away_or_can_be_worked_with(at: int, damage: bytes) -> None:
+    content = json.dumps(FULL.to_json()).encode()
+    at = min(at, len(content))
+    with tempfile.TemporaryDirectory() as folder:
+        state = StateDir(folder)
+        Path(folder, "attachments", file_name(FULL)).write_bytes(
+            content[:at] + damage + content[at + len(damage) :]
+        )
+        attachments, quarantined = state.load_all()
+        assert len(attachments) + len(quarantined) == 1
+        masquerade.elements({each.key: tuple(map(ip_interface, each.ips)) for each in attachments})
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+ADDRESSES = st.ip_addresses().map("{}/9".format)
+
+
 @given(
     st.builds(
         Attachment,
-        ips=st.lists(st.text()).map(tuple),
-        gateways=st.lists(st.text()).map(tuple),
+        **dict.fromkeys(("name", "network", "container_id", "ifname"), NAMES),
+        ips=st.lists(ADDRESSES).map(tuple),
+        gateways=st.lists(ADDRESSES).map(tuple),
+        newer=st.dictionaries(st.text().map("newer-{}".format), st.text()),
         labels=st.dictionaries(st.text(), st.text()),
         result=st.dictionaries(st.text(), st.integers()),
         netconf=st.dictionaries(st.text(), st.text()),
