@@ -1,17 +1,18 @@
-"""From what is attached or configured to the dataplane's specs, and back."""
+"""From what is attached or configured to the dataplane's specs."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 from cni_virtio.backend import VHOST_NET, Backend
 from cni_virtio.config import ExceptionPath, NetworkSection, Uplink
+from cni_virtio.labels import labels_of
 from cni_virtio.state import Attachment
 from dataplane.specs import MAX_MTU, OFFLOADS
 from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, VhostSpec
@@ -21,7 +22,6 @@ _AF_PACKET_DEFAULT_MTU: Final = 1500  # its ring has frames of 2 KiB unless told
 _LONGEST_IFNAME: Final = 15
 _GATEWAY_QUEUE_SIZE: Final = 256
 _ALL_OFFLOADS: Final = dict.fromkeys(OFFLOADS, True)
-_OWN_LABELS: Final = ("name", "netns", "netns_inode", "cni_version", "ips", "gateways")
 
 
 def pod_port_name(container_id: str, ifname: str) -> str:
@@ -68,7 +68,7 @@ def random_mac(entropy: bytes) -> str:
 
 
 def container_port(attachment: Attachment, backend: Backend) -> PortSpec:
-    """Build the port of an attachment; its labels are enough to rebuild a lost record."""
+    """Build the port of an attachment."""
     kernel = attachment.interface == "kernel"
     port = PortSpec(
         name=pod_port_name(attachment.container_id, attachment.ifname),
@@ -82,7 +82,7 @@ def container_port(attachment: Attachment, backend: Backend) -> PortSpec:
         queues=attachment.queues,
         queue_size=attachment.queue_size,
         limits=attachment.limits,
-        labels=_labels(attachment),
+        labels=labels_of(attachment),
         vhost=None
         if kernel
         else VhostSpec(
@@ -93,45 +93,6 @@ def container_port(attachment: Attachment, backend: Backend) -> PortSpec:
         ),
     )
     return _on(backend, port, attachment.ifname) if kernel else port
-
-
-def attachment_of(spec: PortSpec) -> Attachment | None:
-    """Rebuild the record of a container's port from the port itself; None if it is not ours."""
-    container_id, slash, ifname = spec.name.removeprefix("pod:").rpartition("/")
-    missing = [label for label in _OWN_LABELS if label not in spec.labels]
-    if spec.role != "container" or not slash or missing or spec.network is None:
-        return None
-    labels = dict(spec.labels)
-    own = {label: labels.pop(label) for label in _OWN_LABELS}
-    ip_masq = labels.pop("ip_masq", "") == "true"
-    vhost = spec.vhost or VhostSpec(path="")
-    return Attachment(
-        name=own["name"],
-        network=spec.network,
-        container_id=container_id,
-        ifname=ifname,
-        netns=own["netns"],
-        netns_inode=int(own["netns_inode"]) if own["netns_inode"].isdecimal() else 0,
-        netns_seen=True,  # without that it would not be adopted
-        interface="vhost-user" if spec.kind == "vhost" else "kernel",
-        mac=spec.mac or "",
-        ips=tuple(own["ips"].split()),
-        gateways=tuple(own["gateways"].split()),
-        mtu=spec.mtu,
-        queues=spec.queues,
-        queue_size=spec.queue_size,
-        spoof_check=spec.spoof_check,
-        ip_masq=ip_masq,
-        limits=spec.limits,
-        vhost_mode=vhost.mode,
-        socket_path=vhost.path,
-        uid=vhost.uid,
-        gid=vhost.gid,
-        labels=labels,
-        cni_version=own["cni_version"],
-        # Not empty, which would mean that its ADD has not come to its end.
-        result={"cniVersion": own["cni_version"]},
-    )
 
 
 def gateway_port(network: str, mac: str, mtu: int, backend: Backend) -> PortSpec:
@@ -226,18 +187,6 @@ def _devargs(uplink: Uplink, mtu: int) -> str:
         frames = "" if mtu <= _AF_PACKET_DEFAULT_MTU else ",blocksz=65536,framesz=16384"
         return f"{name},iface={uplink.target},qpairs={uplink.queues}{frames}"
     return uplink.target
-
-
-def _labels(attachment: Attachment) -> dict[str, str]:
-    own = {
-        "name": attachment.name,
-        "netns": attachment.netns,
-        "netns_inode": str(attachment.netns_inode),
-        "cni_version": attachment.cni_version,
-        "ips": " ".join(attachment.ips),
-        "gateways": " ".join(attachment.gateways),
-    } | ({"ip_masq": "true"} if attachment.ip_masq else {})
-    return dict(cast("Mapping[str, Any]", attachment.labels)) | own
 
 
 def _local_mac(six_bytes: bytes) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cni_virtio import ports
 from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.labels import attachment_of
 from cni_virtio.masquerade import MasqueradeError
 from cni_virtio.node import Node
-from cni_virtio.sandbox import namespace_of
 from cni_virtio.state import Attachment, Key, StateError
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
@@ -54,7 +53,10 @@ class Recovery:
             log.error("%s", error)
 
     def adopt(self, process: DataplaneProcess) -> None:
-        """Take up the containers of a running dataplane that are on no record, if they live."""
+        """Take up the containers of a running dataplane that are on no record.
+
+        Those that do not live any more are for the collector, which frees their addresses as well.
+        """
         first, self._first_contact = self._first_contact, False
         if not (first and process.adopted):
             return
@@ -64,16 +66,14 @@ class Recovery:
             log.warning("cannot see what the running dataplane has: %s", error)
             return
         for spec in found:
-            attachment = ports.attachment_of(spec)
+            attachment = attachment_of(spec)
             # What was on record and is wanted no more has been dropped, or a DEL has removed it.
             if attachment is None or attachment.key in self._on_record:
                 continue
-            with namespace_of(attachment) as netns_fd:
-                if netns_fd is not None:
-                    log.warning("%s/%s: was on no record, adopted", *attachment.key)
-                    self._node.wanted.add(attachment)
-                    self._save(attachment)
-                    self._masquerade(attachment)
+            log.warning("%s/%s: was on no record, adopted", *attachment.key)
+            self._node.wanted.add(attachment)
+            self._save(attachment)
+            self._masquerade(attachment)
 
     def _save(self, attachment: Attachment) -> None:
         try:

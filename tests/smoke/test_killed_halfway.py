@@ -29,9 +29,10 @@ STRIDE = 7
 
 SLOW_PLUGIN = f"""\
 #!/bin/sh
-[ $CNI_COMMAND = DEL ] || sleep 0.5
+[ $CNI_COMMAND = DEL ] && exec {PLUGINS}/host-local
+sleep 0.5
 {PLUGINS}/host-local
-touch ${{CNI_PATH##*:}}/leased
+touch $CNI_PATH/leased
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cni_virtio import ports
+from cni_virtio import labels, ports
 from cni_virtio.backend import Backend
 from cni_virtio.config import AgentConfig, load
 from cni_virtio.reconcile import Actual, AddPort, DelPort, Desired, plan
@@ -48,7 +48,20 @@ def attachment(number: int = 0, **keys: object) -> Attachment:
     return Attachment(**(values | keys))  # type: ignore[arg-type]
 
 
-KERNEL = attachment(gateways=("10.0.0.1/16",), queues=4, ip_masq=True)
+KERNEL = attachment(
+    gateways=("10.0.0.1/16",),
+    queues=4,
+    ip_masq=True,
+    netns_cookie=4099,
+    cni_path="/opt/cni/bin",
+    cni_args="IgnoreUnknown=1",
+    netconf={
+        "cniVersion": "1.0.0",
+        "name": "net",
+        "type": "cni-virtio",
+        "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/16"}]]},
+    },
+)
 VHOST = attachment(
     1,
     interface="vhost-user",
@@ -57,6 +70,9 @@ VHOST = attachment(
     uid=7,
     gid=8,
     spoof_check=False,
+    netns_seen=False,
+    mount_path="/run/vhost",
+    device_info_file="/run/info/eth0.json",
     limits=Limits(10**8, 10**7, 10**9, 10**8),
 )
 
@@ -75,10 +91,10 @@ def test_a_port_survives_the_wire_and_rebuilds_its_record(
 ) -> None:
     spec = ports.container_port(one, backend)
     assert PortSpec.from_json(spec.to_json()) == spec
-    rebuilt = ports.attachment_of(spec)
+    rebuilt = labels.attachment_of(spec)
     assert rebuilt is not None
     assert ports.container_port(rebuilt, backend) == spec
-    changed = {"created_s": 0.0, "netconf": {}, "result": {"cniVersion": "1.0.0"}}
+    changed = {"created_s": 0.0, "result": {"cniVersion": "1.0.0"}}
     assert rebuilt.__dict__ | changed == one.__dict__ | changed
 
 
@@ -131,7 +147,7 @@ def test_the_twin_has_its_uplinks_mac_once_that_is_known(tmp_path: Path, backend
 
 def test_a_port_of_somebody_else_rebuilds_nothing() -> None:
     spec = PortSpec("pod:a/b", kind="tap", role="container", network="n", mac="02:00:00:00:00:01")
-    assert ports.attachment_of(spec) is None
+    assert labels.attachment_of(spec) is None
 
 
 def test_the_hosts_interface_has_a_name_that_fits() -> None:
