@@ -53,11 +53,11 @@ def write(attachment: Attachment) -> None:
 
 
 def remove(attachment: Attachment) -> None:
-    """Remove the file if it is there and says what `write` has written."""
+    """Remove the file if it is there and says what `write` has written, or was killed writing."""
     if attachment.device_info_file:
         path = Path(attachment.device_info_file)
         with contextlib.suppress(OSError):
-            if path.read_bytes() == _content(attachment):
+            if _content(attachment).startswith(path.read_bytes()):
                 path.unlink()
 
 

@@ -28,3 +28,19 @@ def test_half_a_file_is_not_left(tmp_path: Path) -> None:
     device_info.write(attachment)
     device_info.remove(attachment)
     assert list(path.parent.iterdir()) == []
+
+
+def test_what_a_killed_agent_has_written_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "net1.json"
+    attachment = Attachment(
+        "pods", "blue", "c1", "net1", socket_path="/run/x.sock", device_info_file=str(path)
+    )
+    device_info.write(attachment)
+    content = path.read_bytes()
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        device_info.remove(attachment)
+        assert not path.exists()
+    path.write_bytes(content + b"more")
+    device_info.remove(attachment)
+    assert path.exists()
