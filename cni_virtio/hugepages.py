@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from cni_virtio import whole_file
+
 log = logging.getLogger(__name__)
 
 _PAGE_BYTES: Final = 2 << 20
@@ -70,16 +72,20 @@ class Hugepages:
         before = self._read("nr_hugepages")
         # On record first: an agent that is killed in between gives back too many at worst, and
         # never more than are free.
-        self._record.write_text(str(self._added() + pages), "ascii")
+        whole_file.write(self._record, str(self._added() + pages).encode())
         self._write(before + pages)
         got = self._read("nr_hugepages") - before
         if got < pages:
-            self._record.write_text(str(self._added() - pages + max(got, 0)), "ascii")
+            whole_file.write(self._record, str(self._added() - pages + max(got, 0)).encode())
         log.info("added %d hugepages of 2 MiB for the dataplane", got)
 
     def _added(self) -> int:
-        with contextlib.suppress(FileNotFoundError, ValueError):
-            return int(self._record.read_text("ascii"))
+        with contextlib.suppress(FileNotFoundError):
+            content = self._record.read_bytes()
+            try:
+                return int(content)
+            except ValueError:
+                log.warning("%s is damaged: hugepages that were added stay", self._record)
         return 0
 
     def _read(self, name: str) -> int:

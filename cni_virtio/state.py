@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from cni_virtio import folders
+from cni_virtio import folders, whole_file
 from cni_virtio.attachment import Attachment, Key
 
 __all__ = ["Attachment", "Key", "Quarantined", "StateDir", "StateError", "file_name"]
@@ -21,7 +20,6 @@ __all__ = ["Attachment", "Key", "Quarantined", "StateDir", "StateError", "file_n
 _MAX_RECORD_BYTES = 4 << 20
 _MAX_NAME_BYTES = 200
 _HASH_CHARS = 16
-_TEMPORARY = ".writing-"
 
 
 class Quarantined(NamedTuple):
@@ -60,7 +58,7 @@ class StateDir:
         with self._lock:
             self._index.clear()
             for path in sorted(self._records.iterdir()):
-                if path.name.startswith(_TEMPORARY):  # the agent died before it could rename it
+                if whole_file.is_unfinished(path):
                     path.unlink(missing_ok=True)
                     continue
                 try:
@@ -74,18 +72,14 @@ class StateDir:
     def save(self, attachment: Attachment) -> None:
         """Write a record, whole or not at all, in place of its key's last. Raises StateError."""
         path = self._records / file_name(attachment)
-        temporary = self._records / f"{_TEMPORARY}{path.name}"
         content = json.dumps(attachment.to_json()).encode()
         with self._lock:
             last = self._index.get(attachment.key)
             try:
-                _write(temporary, content)
-                temporary.rename(path)
+                whole_file.write(path, content)
                 if last and file_name(last) != path.name:
                     (self._records / file_name(last)).unlink(missing_ok=True)
             except OSError as error:
-                with contextlib.suppress(OSError):
-                    temporary.unlink(missing_ok=True)
                 raise _failed("write the record of an attachment to", path, error) from error
             self._index[attachment.key] = attachment
 
@@ -168,13 +162,6 @@ def _content(path: Path) -> bytes:
             return file.read(_MAX_RECORD_BYTES + 1)
     finally:
         os.close(fd)
-
-
-def _write(path: Path, content: bytes) -> None:
-    # No fsync: what has to be outlived is the agent, not the machine.
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(content)
 
 
 def _failed(what: str, path: Path, error: OSError) -> StateError:

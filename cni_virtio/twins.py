@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from cni_virtio import links, tap
+from cni_virtio import links, tap, whole_file
 from cni_virtio.config import Uplink
 from cni_virtio.links import LinkConfig
 from cni_virtio.netns import NetnsError
@@ -87,11 +87,15 @@ class Twins:
 
     def _read(self) -> Iterator[Record]:
         for file in sorted(self._folder.glob("*")):
+            if whole_file.is_unfinished(file):
+                continue
+            uplink = device = "unknown"  # its name alone says which twin is to be removed
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept: Any = json.loads(file.read_text("utf-8"))
-                yield Record(file.name, str(kept["uplink"]), str(kept["device"]))
+                uplink, device = str(kept["uplink"]), str(kept["device"])
+            yield Record(file.name, uplink, device)
 
     def _record(self, record: Record) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         kept = {"uplink": record.uplink, "device": record.device}
-        (self._folder / record.ifname).write_text(json.dumps(kept), "utf-8")
+        whole_file.write(self._folder / record.ifname, json.dumps(kept).encode())

@@ -78,5 +78,15 @@ def test_too_few_are_said_and_nothing_is_kept(
     assert not (tmp_path / "hugepages-added").exists()
 
 
+@pytest.mark.parametrize("content", [b"", b"4\xff", b"garbage"])
+def test_a_damaged_record_is_said_and_holds_up_nothing(
+    content: bytes, hugepages: Hugepages, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "hugepages-added").write_bytes(content)
+    assert hugepages.provide(8 * PAGE) == ""
+    assert "hugepages-added is damaged" in caplog.text
+    assert (tmp_path / "hugepages-added").read_text() == "4"
+
+
 def test_a_kernel_without_hugepages_is_said(tmp_path: Path) -> None:
     assert "no hugepages of 2 MiB" in Hugepages(tmp_path, tmp_path / "nothing").provide(PAGE)

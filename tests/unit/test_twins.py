@@ -98,6 +98,20 @@ def test_what_the_configuration_has_no_more_goes(twins: Twins) -> None:
     assert twins.records() == []
 
 
+@pytest.mark.parametrize("content", [b"", b'{"uplink": ', b"\xff" * 9, b"[]", b"{}"])
+def test_a_damaged_record_still_says_what_is_to_go(
+    content: bytes, twins: Twins, tmp_path: Path
+) -> None:
+    tap.close_all(twins.open(TWIN, "twin0", "v0"))
+    (tmp_path / "twins" / "twin0").write_bytes(content)
+    (tmp_path / "twins" / ".writing-twin0").touch()
+    twins.prune([UPLINK])
+    assert links.exists(None, "twin0")
+    twins.prune([])
+    assert not links.exists(None, "twin0")
+    assert twins.records() == []
+
+
 class Dataplane:
     """What the follower asks."""
 
