@@ -30,6 +30,7 @@ STRIDE = 7
 SLOW_PLUGIN = f"""\
 #!/bin/sh
 [ $CNI_COMMAND = DEL ] && exec {PLUGINS}/host-local
+touch $CNI_PATH/began
 sleep 0.5
 {PLUGINS}/host-local
 touch $CNI_PATH/leased
@@ -146,7 +147,7 @@ def test_an_ipam_plugin_that_outlives_the_agent(faulty: FaultyNode) -> None:
     keys = {"ipam": faulty.node.conf()["ipam"] | {"type": "slow"}, "path": str(plugin.parent)}
     with containers(1) as (a,), ThreadPoolExecutor(1) as pool:
         adding = pool.submit(faulty.node.call, "ADD", "c", a, **keys)
-        wait_until(lambda: "in its namespace" in faulty.traces(a), "the tap while it works")
+        wait_until(plugin.with_name("began").exists, "it to work")
         faulty.restart()
         assert adding.result().body["code"] == 11
         wait_until(plugin.with_name("leased").exists, "it to lease addresses after all")
