@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -125,3 +126,26 @@ def test_both_killed_in_either_order(here: Node, a: Netns, first: str) -> None:
     wait_until(lambda: "pod:a/eth0" in here.ports(), "its port is back")
     assert ping(a, GATEWAY) == 3
     assert here.status()["failures"] == {}
+
+
+def test_a_dataplane_that_comes_up_while_another_is_started(here: Node, a: Netns) -> None:
+    """As one does whose agent was killed while it started."""
+    pid, agent = here.status()["dataplane"]["pid"], here.process
+    here.end(signal.SIGKILL)
+    socket = here.directory / "dataplane.sock"
+    hidden = socket.rename(here.directory / "hidden.sock")
+    with ThreadPoolExecutor(1) as pool:
+        starting = pool.submit(here.start, "--keep-dataplane")
+        wait_until(lambda: here.process is not agent and children(here), "it starts another")
+        hidden.rename(socket)
+        starting.result()
+    assert here.status()["dataplane"]["pid"] == pid
+    assert ping(a, GATEWAY) == 3
+
+
+def children(here: Node) -> str:
+    assert here.process
+    found = subprocess.run(
+        ["pgrep", "-P", str(here.process.pid)], capture_output=True, text=True, check=False
+    )
+    return found.stdout

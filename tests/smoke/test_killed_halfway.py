@@ -88,6 +88,7 @@ def test_the_dataplane(faulty: FaultyNode, keys: dict[str, Any], whole: Traces, 
         faulty.restart()  # which restarts its dataplane without a pause again
 
 
+@pytest.mark.parametrize("keys", ["kernel"], indirect=True)
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_both(faulty: FaultyNode, keys: dict[str, Any], whole: Traces, verb: str) -> None:
     both = lambda: [faulty.dataplane_pid, faulty.pid]  # noqa: E731

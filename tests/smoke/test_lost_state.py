@@ -78,6 +78,7 @@ def test_damaged_records(here: Node, kinds: dict[str, Any], spaces: dict[str, Ne
         here.start()
         wait_until(lambda: here.status()["attachments"] == len(kinds), "all are known")
     assert count.lost == 0
+    assert records(here).keys() == kinds.keys()
 
     put_away = list(here.directory.glob("state/quarantine/*"))
     assert {path.name: path.read_bytes() for path in put_away}.items() <= damaged.items()

@@ -1,4 +1,4 @@
-"""Dataplane and agent end in every way, and what containers have goes on."""
+"""The dataplane ends in every way, alone or with its agent, and what containers have goes on."""
 
 from __future__ import annotations
 
@@ -97,26 +97,6 @@ def test_a_port_that_cannot_come_back_holds_up_no_other(here: Node, a: Netns) ->
         wait_until(lambda: here.status()["failures"] == {}, "it is wanted no more")
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_packet_is_lost_while_the_agent_is_replaced(
-    here: Node, a: Netns, number: signal.Signals
-) -> None:
-    here.end(signal.SIGKILL)
-    here.start("--keep-dataplane")
-    instance = here.status()["dataplane"]["instance"]
-    with counting_losses(a) as losses:
-        here.end(number)
-        refused = here.call("DEL", "a", a, **KEYS)
-        assert refused.body["code"] == 11
-        here.start()
-        time.sleep(0.1)
-    assert losses == [0]
-    assert here.status()["dataplane"]["instance"] == instance
-    assert here.status()["attachments"] == 1
-    here.delete("a", a, **KEYS)
-    assert here.left_over() == {}
-
-
 def test_both_end_and_come_back(here: Node, a: Netns) -> None:
     pid = here.status()["dataplane"]["pid"]
     assert here.end() == 0
@@ -124,39 +104,6 @@ def test_both_end_and_come_back(here: Node, a: Netns) -> None:
     here.start()
     wait_until(lambda: "pod:a/eth0" in _ports(here), "the port is back")
     assert ping(a, GATEWAY) == 3
-    here.delete("a", a, **KEYS)
-    assert here.left_over() == {}
-
-
-def test_what_was_on_no_record_is_adopted(here: Node, a: Netns) -> None:
-    here.end(signal.SIGKILL)
-    (record,) = (here.directory / "state" / "attachments").iterdir()
-    record.write_text('{"cut off": ')
-    with counting_losses(a) as losses:
-        here.start()
-        wait_until(lambda: here.status()["attachments"] == 1, "it is adopted")
-    assert losses == [0]
-    assert (here.directory / "state" / "quarantine").joinpath(record.name).exists()
-    here.end(signal.SIGKILL)
-    here.start()
-    assert here.status()["attachments"] == 1
-    here.delete("a", a, **KEYS)
-    assert here.left_over() == {}
-    assert here.ports() == set()
-
-
-def test_half_an_attachment_is_removed(here: Node, a: Netns) -> None:
-    here.end(signal.SIGKILL)
-    (record,) = (here.directory / "state" / "attachments").iterdir()
-    text = record.read_text()
-    start = text.index('"result": {') + len('"result": ')
-    end = text.index('"netconf"')
-    record.write_text(text[:start] + "{},\n " + text[end:])  # as it is before an ADD has ended
-    here.start()
-    wait_until(lambda: here.ports() == set(), "its port is gone")
-    wait_until(lambda: "eth0" not in a.run("ip", "link"), "its tap is gone")
-    here.delete("a", a, **KEYS)  # a runtime whose ADD failed calls DEL
-    here.add("a", a, **KEYS)
     here.delete("a", a, **KEYS)
     assert here.left_over() == {}
 
