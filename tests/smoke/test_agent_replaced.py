@@ -146,6 +146,9 @@ def test_a_dataplane_that_comes_up_while_another_is_started(here: Node, a: Netns
 def children(here: Node) -> str:
     assert here.process
     found = subprocess.run(
-        ["pgrep", "-P", str(here.process.pid)], capture_output=True, text=True, check=False
+        ["pgrep", "-f", "-P", str(here.process.pid), "--", "-m dataplane --socket"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return found.stdout

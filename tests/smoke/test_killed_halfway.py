@@ -29,7 +29,7 @@ STRIDE = 7
 
 SLOW_PLUGIN = f"""\
 #!/bin/sh
-[ $CNI_COMMAND = DEL ] && exec {PLUGINS}/host-local
+[ $CNI_COMMAND = ADD ] || exec {PLUGINS}/host-local
 touch $CNI_PATH/began
 sleep 0.5
 {PLUGINS}/host-local
@@ -145,7 +145,9 @@ def test_an_ipam_plugin_that_outlives_the_agent(faulty: FaultyNode) -> None:
     plugin = faulty.node.directory / "slow"
     plugin.write_text(SLOW_PLUGIN)
     plugin.chmod(0o755)
-    keys = {"ipam": faulty.node.conf()["ipam"] | {"type": "slow"}, "path": str(plugin.parent)}
+    ipam = faulty.node.conf()["ipam"] | {"type": "slow"}
+    # A version that it speaks: else it would refuse the first ADD, and lease by the second one.
+    keys = {"ipam": ipam, "path": str(plugin.parent), "cniVersion": "1.0.0"}
     with containers(1) as (a,), ThreadPoolExecutor(1) as pool:
         adding = pool.submit(faulty.node.call, "ADD", "c", a, **keys)
         wait_until(plugin.with_name("began").exists, "it to work")
