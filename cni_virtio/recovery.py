@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from cni_virtio import links
 from cni_virtio.dataplane_process import DataplaneProcess
 from cni_virtio.labels import attachment_of
 from cni_virtio.masquerade import MasqueradeError
+from cni_virtio.netns import NetnsError
 from cni_virtio.node import Node
+from cni_virtio.sandbox import namespace_of
 from cni_virtio.state import Attachment, Key, StateError
 from dataplane.client import DataplaneError, DataplaneUnavailable
 
@@ -68,7 +71,7 @@ class Recovery:
         for spec in found:
             attachment = attachment_of(spec)
             # What was on record and is wanted no more has been dropped, or a DEL has removed it.
-            if attachment is None or attachment.key in self._on_record:
+            if attachment is None or attachment.key in self._on_record or _is_detached(attachment):
                 continue
             log.warning("%s/%s: was on no record, adopted", *attachment.key)
             self._node.wanted.add(attachment)
@@ -86,3 +89,14 @@ class Recovery:
             self._node.masquerade.add(attachment)
         except MasqueradeError as error:
             log.error("%s/%s: %s", *attachment.key, error)
+
+
+def _is_detached(attachment: Attachment) -> bool:
+    """Tell whether a DEL has removed it, of which the dataplane has not heard yet."""
+    if attachment.interface != "kernel":
+        return not Path(attachment.socket_path).parent.exists()
+    with namespace_of(attachment) as netns_fd:
+        try:
+            return netns_fd is not None and not links.exists(netns_fd, attachment.ifname)
+        except NetnsError:
+            return False

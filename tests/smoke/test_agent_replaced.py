@@ -139,7 +139,7 @@ def test_a_dataplane_that_comes_up_while_another_is_started(here: Node, a: Netns
         wait_until(lambda: here.process is not agent and children(here), "it starts another")
         hidden.rename(socket)
         starting.result()
-    assert here.status()["dataplane"]["pid"] == pid
+    wait_until(lambda: here.status()["dataplane"]["pid"] == pid, "it is taken up")
     assert ping(a, GATEWAY) == 3
 
 

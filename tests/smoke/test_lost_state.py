@@ -112,6 +112,19 @@ def log(here: Node) -> str:
     return (here.directory / "agent.log").read_text()
 
 
+def test_what_was_detached_is_not_adopted(here: Node, a: Netns) -> None:
+    """As after a DEL whose agent was killed before the dataplane heard of it."""
+    here.add("a", a, **KERNEL)
+    here.end(signal.SIGKILL)
+    records(here)["a"].unlink()
+    a.ip("link del eth0")
+    here.start()
+    wait_until(lambda: "pod:a/eth0" not in ports(here), "its port is gone")
+    assert here.status()["attachments"] == 0
+    here.delete("a", a, **KERNEL)
+    assert_nothing_left(here)
+
+
 def test_gc_frees_the_addresses_of_what_was_on_no_record(
     here: Node, kinds: dict[str, Any], spaces: dict[str, Netns]
 ) -> None:
