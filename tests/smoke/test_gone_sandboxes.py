@@ -89,7 +89,7 @@ def test_everything_of_a_gone_sandbox_goes_and_only_that(one: Node, spaces: list
         wait_until(lambda: of(one, "alive"), "one left", PATIENCE_S)
 
     assert f"kernel/eth0: its sandbox {kernel.path} is gone and no DEL came" in log(one)
-    assert "4 attachments" in "".join(one.status()["messages"])
+    wait_until(lambda: "4 attachments" in "".join(one.status()["messages"]), "four are counted")
     assert one.call("CHECK", "alive", alive, isGateway=True, prevResult=there.body).status == 0
     one.delete("kernel")  # a late one
     one.delete("alive", alive, isGateway=True)
