@@ -68,7 +68,7 @@ class Agent:
             config,
             self._client,
             Hugepages(config.agent.state_dir),
-            Callbacks(online=self._online, offline=converger.offline),
+            Callbacks(self._online, converger.offline, converger.tally),
         )
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()
@@ -86,6 +86,7 @@ class Agent:
             threading.Thread(target=each.run, args=(self._stopping,), name=name, daemon=True)
             for name, each in (
                 ("converger", converger),
+                ("taps", converger.kept),
                 ("links", follower),
                 ("collector", self._collector),
                 ("MACs", self._mac_watch),
@@ -114,6 +115,7 @@ class Agent:
         deadline_s = time.monotonic() + STOP_PATIENCE_S
         self._stopping.set()  # the keepers end beside the calls, none of which waits for them
         self._node.converger.wake()
+        self._node.converger.kept.wake()
         self._listener.close(STOP_PATIENCE_S)
         self._stop_metrics()
         join_all(self._keepers, deadline_s)

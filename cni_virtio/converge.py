@@ -30,6 +30,10 @@ from dataplane.wire import Code, JsonObject, PortSpec
 
 log = logging.getLogger(__name__)
 
+_HOLD_MS: Final = 200
+"""What a container sends before its peer's port is back would be lost; slow ports are not waited
+for."""
+
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -47,6 +51,7 @@ class Converger:
         self._wanted = wanted
         self._lock = threading.RLock()
         self._mirror = Mirror(client, open_port, uplink_seen)
+        self.kept = self._mirror.kept
         self._online = threading.Event()
         self._attention = threading.Event()
         self._stale = True
@@ -63,10 +68,15 @@ class Converger:
             self._stale = True
             self.shortage.clear()
             self._online.set()
-        self.recover()
+        self.kept.dataplane_is_away(False)
+        with self._mirror.held_while_empty(_HOLD_MS):
+            self.recover()
+        self._mirror.share_queues()
 
     def offline(self, reason: str) -> None:
         """Take note that there is no dataplane, and why."""
+        if self._online.is_set():
+            self.kept.dataplane_is_away(True)
         self._online.clear()
         self.offline_reason = reason
 
@@ -100,6 +110,11 @@ class Converger:
     def port_count(self) -> int:
         """Return how many ports the dataplane has, of all kinds."""
         return len(self._mirror.ports)
+
+    def tally(self) -> tuple[int, int]:
+        """Return how many ports the dataplane has of those wanted, and how many those are."""
+        wanted = self._wanted.everything().ports
+        return sum(name in self._mirror.ports for name in wanted), len(wanted)
 
     def known_port(self, name: str) -> JsonObject | None:
         """Return a port as the dataplane shows it; None without asking if it has no such port.
@@ -139,7 +154,11 @@ class Converger:
 
         Raises DataplaneError or DataplaneUnavailable.
         """
-        self._carry_out(network, port_names, {}, (DelPort, DelNetwork))
+        try:
+            self._carry_out(network, port_names, {}, (DelPort, DelNetwork))
+        finally:
+            wanted = self._wanted.scope(network, port_names).ports
+            self.kept.discard([name for name in port_names if name not in wanted])
 
     def _carry_out(
         self,
@@ -274,6 +293,7 @@ class Converger:
     def _forget_unwanted_failures(self) -> None:
         wanted = self._wanted.everything()
         known = {*wanted.networks, *wanted.ports}
+        self.kept.retain(wanted.ports)
         self._failures = {name: text for name, text in self._failures.items() if name in known}
 
     def _try(self, what: str, network: str, *port_names: str) -> None:

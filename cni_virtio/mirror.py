@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cni_virtio import tap
+from cni_virtio.kept import KeptTaps
 from cni_virtio.reconcile import (
     Action,
     Actual,
@@ -18,8 +21,12 @@ from cni_virtio.reconcile import (
     Desired,
     SetLimits,
 )
-from dataplane.client import DataplaneClient, DataplaneError
+from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 OpenPort = Callable[[PortSpec], list[int]]
 """Opens what a port is attached to: a tap's queues, or the namespace of one behind vhost-net."""
@@ -42,6 +49,7 @@ class Mirror:
         self._uplink_seen = uplink_seen
         self.networks: dict[str, NetworkSpec] = {}
         self.ports: dict[str, PortSpec] = {}
+        self.kept = KeptTaps()
 
     def refresh(self) -> None:
         """Read everything anew."""
@@ -100,8 +108,11 @@ class Mirror:
         fds: list[int] | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> None:
-        """Add a port; without `fds` what it is attached to is opened. They are closed here."""
-        opened = self._open_port(spec) if fds is None else fds
+        """Add a port; without `fds` what it is attached to is taken up. They are taken over here.
+
+        Where the port is added the queues of its tap are kept open, and used by the next call.
+        """
+        opened = (self.kept.take(spec) or self._open_port(spec)) if fds is None else fds
         try:
             try:
                 self._client.port_add(spec, opened, meanwhile)
@@ -112,12 +123,55 @@ class Mirror:
                 # Of an earlier call whose answer got lost: it may hold another tap of that name.
                 self._client.port_del(spec.name)
                 self._client.port_add(spec, opened)
+            self._keep(spec, opened)
+        except DataplaneUnavailable:
+            if fds is None:  # the next one is to have them
+                self._keep(spec, opened)
+            raise
         finally:
             tap.close_all(opened)
         self.ports[spec.name] = spec
         if spec.role == "uplink":
             for port in listed(self._client.ports(spec.name)):
                 self._read_port(port)
+
+    @contextlib.contextmanager
+    def held_while_empty(self, ms: int) -> Iterator[None]:
+        """Have a dataplane that has no ports yet begin with all that it is given at once.
+
+        That is at the end of the body, but not later than in `ms`.
+        """
+        held = self._try_to(lambda: not listed(self._client.ports()) and self._hold(ms))
+        try:
+            yield
+        finally:
+            if held:
+                self._try_to(lambda: self._hold(0))
+
+    def share_queues(self) -> None:
+        """Get the queues of those taps that an earlier agent has handed over."""
+        for name, spec in self.ports.items():
+            if spec.kind == "tap" and not self.kept.has(name):
+                fds = self._try_to(functools.partial(self._client.port_fds, name))
+                if fds:
+                    self.kept.keep(name, fds)
+
+    def _hold(self, ms: int) -> bool:
+        self._client.hold(ms)
+        return True
+
+    @staticmethod
+    def _try_to(step: Callable[[], _T]) -> _T | None:
+        """Do what a dataplane of an earlier version may not know, and nothing depends on."""
+        try:
+            return step()
+        except (DataplaneError, DataplaneUnavailable) as error:
+            log.info("%s", error)
+            return None
+
+    def _keep(self, spec: PortSpec, fds: list[int]) -> None:
+        if spec.kind == "tap":
+            self.kept.keep(spec.name, fds)
 
     def _read_port(self, port: JsonObject) -> PortSpec:
         spec = PortSpec.from_json(port["spec"])

@@ -102,7 +102,19 @@ class Operations:
                 # DPDK's end is always up; the kernel's has the carrier of the uplink.
                 ifname = port["spec"]["labels"]["ifname"]
                 port["state"]["link_up"] = _has_carrier(ifname)
-        return {"ports": [port | {"attachment": self._attachment(port)} for port in found]}
+        shown = [port | {"attachment": self._attachment(port)} for port in found]
+        return {"ports": shown, "missing": self._missing(found) if name is None else []}
+
+    def _missing(self, found: list[JsonObject]) -> list[JsonObject]:
+        """Return the ports that are wanted and not there, with the reason as far as it is known."""
+        there = {port["spec"]["name"] for port in found}
+        wanted, failures = self._node.wanted.everything().ports, self._node.converger.failures
+        missing = [
+            {"spec": spec.to_json(), "failure": failures.get(name, "is being added")}
+            for name, spec in wanted.items()
+            if name not in there
+        ]
+        return [port | {"attachment": self._attachment(port)} for port in missing]
 
     def _vhost_threads(self) -> dict[str, list[int]]:
         pid = self._supervisor.status()["pid"]

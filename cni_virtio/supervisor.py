@@ -17,22 +17,25 @@ from cni_virtio import cores
 from cni_virtio.config import AgentConfig
 from cni_virtio.dataplane_process import DataplaneProcess, Starter, StartError, find
 from cni_virtio.hugepages import Hugepages
+from cni_virtio.outage import BackOff, Outage
 from dataplane.client import DataplaneClient
 
 log = logging.getLogger(__name__)
 
-_BACK_OFF_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
-_STEADY_AFTER_S: Final = 10.0
-_LOOK_AGAIN_S: Final = 0.2  # for a dataplane that another supervisor is starting
+_LOOK_AGAIN_S: Final = 0.05  # for a dataplane that another supervisor is starting
 _MAY_START_LATER_S: Final = 2.0  # than the agent, beside which it is started
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What is done when a dataplane is there (adopted or fresh), and when it is gone."""
+    """What is done when a dataplane is there (adopted or fresh), and when it is gone.
+
+    `tally` tells how many ports it has of those wanted, and how many those are.
+    """
 
     online: Callable[[DataplaneProcess], None]
     offline: Callable[[str], None]
+    tally: Callable[[], tuple[int, int]]
 
 
 class Supervisor:
@@ -57,6 +60,9 @@ class Supervisor:
         self._keep = False
         self._process: DataplaneProcess | None = None
         self._restarts = 0
+        self._back_off = BackOff()
+        self._said = ""
+        self._outage: Outage | None = None
         self._last_error = ""
         self._page_note = ""
         self._core_notes: list[str] = []
@@ -89,7 +95,8 @@ class Supervisor:
 
     def messages(self) -> list[str]:
         """Return what is not as configured and works all the same."""
-        return [note for note in (self._page_note, *self._core_notes, self._differences()) if note]
+        notes = (self._page_note, self._back_off.note(), *self._core_notes, self._differences())
+        return [note for note in notes if note]
 
     def _run(self) -> None:
         if self._starts:
@@ -112,7 +119,6 @@ class Supervisor:
             self._stopping.wait(_LOOK_AGAIN_S)
 
     def _keep_one_running(self) -> None:
-        attempt = 0
         process = find(self._config, self._client)
         if process is None:
             self._core_notes = cores.notes(self._config.dataplane.cores)
@@ -121,18 +127,25 @@ class Supervisor:
         while not self._stopping.is_set():
             process = process or self._start_one()
             if process is not None:
-                started_s = time.monotonic()
                 self._attend(process)
                 process = None
-                if time.monotonic() - started_s > _STEADY_AFTER_S:
-                    attempt = 0
-            if not self._stopping.wait(_BACK_OFF_S[min(attempt, len(_BACK_OFF_S) - 1)]):
-                attempt += 1
+            if not self._stopping.is_set() and not self._stopping.wait(self._wait_s()):
                 self._restarts += 1
         if process is not None:  # told to stop before it was attended to
             self._finish(process)
 
+    def _wait_s(self) -> float:
+        """Return how long to wait after a dataplane that has ended, or has not come to be."""
+        wait_s = self._back_off.next_s()
+        note = self._back_off.note()
+        if note and note != self._said:
+            log.warning("dataplane: %s", note)
+        self._said = note
+        return wait_s
+
     def _start_one(self) -> DataplaneProcess | None:
+        if self._outage:
+            self._outage.waited()
         self._page_note = self._hugepages.provide(self._config.dataplane.memory_bytes)
         if self._page_note:
             log.warning("dataplane: %s", self._page_note)
@@ -150,13 +163,20 @@ class Supervisor:
         self._process = process
         how = "found" if process.adopted else "started"
         log.info("dataplane %s, pid %d", how, process.pid)
+        self._back_off.serves()
+        if self._outage:
+            self._outage.started()
         if process.adopted and (difference := self._differences()):
             log.warning("%s", difference)
         try:
             self._callbacks.online(process)
         except Exception:
             log.exception("the dataplane could not be given all that it should have")
+        if self._outage:
+            log.info("%s", self._outage.summary(*self._callbacks.tally()))
+            self._outage = None
         if process.wait_end(self._wake_fd):
+            self._outage = Outage()
             reason, words = process.reap(), self._starter.last_words()
             self._fail(f"{reason}; it last said: {words}" if words else reason)
             self._process = None  # last: who sees none finds it offline

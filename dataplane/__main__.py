@@ -94,6 +94,7 @@ def _open(
     """
     from dataplane.balancing import Balancing
     from dataplane.complaints import Complaints
+    from dataplane.holding import Holding
     from dataplane.liveness import Liveness
     from dataplane.operations import Operations
     from dataplane.server import Server
@@ -103,9 +104,10 @@ def _open(
         with _socket_errors(options.socket):
             listener = unix_socket.listen(options.socket)
         undo.pop_all()
-    operations = Operations(engine, options, stop)
+    holding = Holding(engine)
+    operations = Operations(engine, options, holding, stop)
     balancing = Balancing(engine, len(options.cores))
-    chores = (balancing, Liveness(engine, notifier), Complaints(engine))
+    chores = (balancing, Liveness(engine, notifier), Complaints(engine), holding)
     server = Server(listener, operations, chores, stop)
     stack.callback(server.close)
     stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)

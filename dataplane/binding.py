@@ -210,6 +210,13 @@ class Engine:
         _check(lib.cv_port_del(self._port(name)))
         del self._ports[name]
 
+    def hold(self, on: bool) -> None:
+        """Receive nothing from any port, or do so again.
+
+        :raises EngineError: ENOMEM.
+        """
+        _check(lib.cv_hold(on))
+
     def port_state(self, name: str) -> JsonObject:
         """What a port is like now: readiness, link, MAC, queues and offloads in effect."""
         raw = ffi.new("struct cv_port_state *")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import os
 import select
 import socket
 import threading
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dataplane.wire import (
+    MAX_FDS,
     MAX_REPLY_BYTES,
     Code,
     Decoder,
@@ -71,6 +73,7 @@ class DataplaneClient:
         self._lock = threading.Lock()
         self._sock: socket.socket | None = None
         self._last_id = 0
+        self._received: list[int] | None = None
 
     def version(self) -> JsonObject:
         """Give version, dpdk, frontends_guarded, pid, instance, cores, memory, max_ports, idle."""
@@ -113,6 +116,23 @@ class DataplaneClient:
         """Give ports: a list of spec, state and counters; of one port if it is named."""
         return self._call(Op.PORTS, {} if name is None else {"name": name})
 
+    def port_fds(self, name: str) -> list[int]:
+        """Give the queues of a tap's port, which the caller closes; none of another kind's."""
+        fds: list[int] = []
+        try:
+            self._call(Op.PORT_FDS, {"name": name}, received=fds)
+        except BaseException:
+            _close_all(fds)
+            raise
+        return fds
+
+    def hold(self, ms: int) -> None:
+        """Have no port receive anything for so many milliseconds from now; 0 ends that.
+
+        What is sent meanwhile waits, as far as there is room for it.
+        """
+        self._call(Op.HOLD, {"ms": ms})
+
     def fdb(self, network: str) -> JsonObject:
         """Give entries: a list of mac, port, static and age_s (seconds)."""
         return self._call(Op.FDB, {"network": network})
@@ -136,17 +156,21 @@ class DataplaneClient:
         args: JsonObject,
         fds: Sequence[int] = (),
         meanwhile: Callable[[], None] | None = None,
+        received: list[int] | None = None,
     ) -> JsonObject:
         with self._lock:
             self._last_id += 1
             request = Request(self._last_id, op, args)
             frame = _frame(request)
             deadline_s = time.monotonic() + self._timeout_s
+            self._received = received
             try:
                 reply = self._exchange_twice(request, frame, fds, deadline_s, meanwhile)
             except (OSError, _BrokenError, WireError) as e:
                 self._disconnect()
                 raise DataplaneUnavailable(self._explain(e)) from e
+            finally:
+                self._received = None
         return self._result(reply)
 
     def _exchange_twice(
@@ -211,13 +235,26 @@ class DataplaneClient:
         while True:
             sock.settimeout(_left_s(deadline_s))
             try:
-                chunk = sock.recv(min(decoder.wanted, _CHUNK_BYTES))
+                chunk = self._receive_chunk(sock, min(decoder.wanted, _CHUNK_BYTES))
             except ConnectionResetError as e:
                 raise _BrokenError("the connection was reset before an answer", sent=True) from e
             if not chunk:
                 raise _BrokenError("the connection ended before an answer", sent=True)
             for body in decoder.feed(chunk):
                 return decode(body)
+
+    def _receive_chunk(self, sock: socket.socket, most_bytes: int) -> bytes:
+        if self._received is None:
+            return sock.recv(most_bytes)
+        passed = array.array("i")
+        # Not by socket.recv_fds, which leaves the flags out.
+        room = socket.CMSG_LEN(MAX_FDS * passed.itemsize)
+        chunk, ancillary, _, _ = sock.recvmsg(most_bytes, room, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                passed.frombytes(data)
+        self._received += passed
+        return chunk
 
     def _last_words(self, sock: socket.socket, deadline_s: float) -> str:
         """Give the reason that the dataplane sent before it closed the connection, if any."""
@@ -254,6 +291,11 @@ class DataplaneClient:
         elif isinstance(error, OSError):
             reason = error.strerror or reason
         return f"the dataplane at {self._path} is not available: {reason}"
+
+
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 def _frame(request: Request) -> bytes:

@@ -7,8 +7,12 @@ import os
 import socket
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from dataplane.wire import MAX_FDS, Code, Decoder, WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 STALL_TIMEOUT_S = 10.0
 """How long a message may be under way, in either direction."""
@@ -57,13 +61,17 @@ class Connection:
             for body in self._decoder.feed(chunk):
                 return body
 
-    def send(self, frame: bytes) -> None:
-        """Send a frame, now or as the client reads.
+    def send(self, frame: bytes, fds: Sequence[int] = ()) -> None:
+        """Send a frame, now or as the client reads; with its first byte, and now, descriptors.
 
-        :raises ConnectionError: the client is gone.
+        :raises OSError: the client is gone, or takes no descriptors now.
         """
         self._unsent = memoryview(frame)
         self.deadline_s = None
+        if fds:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+            sent = self.sock.sendmsg([self._unsent], rights, socket.MSG_NOSIGNAL)
+            self._unsent = self._unsent[sent:]
         self.flush()
 
     def flush(self) -> None:

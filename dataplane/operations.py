@@ -7,10 +7,11 @@ import logging
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane import __version__, fields, unix_socket
 from dataplane.binding import EngineError
+from dataplane.holding import MOST_MS, Holding
 from dataplane.wire import (
     Code,
     JsonObject,
@@ -23,7 +24,7 @@ from dataplane.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from dataplane.binding import Engine
     from dataplane.options import Options
@@ -49,16 +50,28 @@ _CODES = {
 }
 
 
+_hold_ms = fields.integer(0, MOST_MS)
+
+
+class Answer(NamedTuple):
+    """What a request led to: the result, and descriptors that go with it."""
+
+    result: JsonObject
+    fds: Sequence[int] = ()
+
+
 class Operations:
     """Carries out requests one at a time and remembers what the engine was told."""
 
-    def __init__(self, engine: Engine, options: Options, stop: Stop) -> None:
+    def __init__(self, engine: Engine, options: Options, holding: Holding, stop: Stop) -> None:
         self._engine = engine
+        self._holding = holding
         self._options = options
         self._stop = stop
         self._instance = Path("/proc/sys/kernel/random/uuid").read_text().strip()
         self._networks: dict[str, NetworkSpec] = {}
         self._ports: dict[str, PortSpec] = {}
+        self._tap_fds: dict[str, tuple[int, ...]] = {}
         self._handlers: dict[str, Handler] = {
             Op.VERSION: self._version,
             Op.NETWORK_ADD: self._network_add,
@@ -70,19 +83,22 @@ class Operations:
             Op.PORTS: self._list_ports,
             Op.FDB: self._fdb,
             Op.WORKERS: self._workers,
+            Op.HOLD: self._hold,
             Op.STOP: self._request_stop,
         }
 
-    def handle(self, request: Request, fds: list[int]) -> JsonObject:
+    def handle(self, request: Request, fds: list[int]) -> Answer:
         """Do what a request asks and give the result. Takes out of `fds` what the engine keeps.
 
         :raises WireError: what was asked cannot be done.
         """
+        if request.op == Op.PORT_FDS:
+            return self._port_fds(fields.Fields(request.args, ""))
         handler = self._handlers.get(request.op)
         if handler is None:
             raise WireError(Code.UNSUPPORTED, f"unknown op {fields.shown(request.op)}", "op")
         try:
-            return handler(fields.Fields(request.args, ""), fds)
+            return Answer(handler(fields.Fields(request.args, ""), fds))
         except EngineError as e:
             code = _CODES.get(e.errno or 0, Code.IO)
             raise WireError(code, e.strerror or str(e)) from e
@@ -179,6 +195,7 @@ class Operations:
         else:
             self._engine.port_add(spec, fds)
             if spec.kind == "tap":
+                self._tap_fds[spec.name] = tuple(fds)
                 fds.clear()  # the engine's now; of a namespace it needed a look only
         self._ports[spec.name] = spec
         log.log(_level(spec), "port %s added: %s, %d queues", spec.name, spec.kind, spec.queues)
@@ -233,6 +250,7 @@ class Operations:
         args.done()
         counters = self._engine.port_counters(name)
         self._engine.port_del(name)
+        self._tap_fds.pop(name, None)
         log.log(_level(self._ports.pop(name)), "port %s deleted", name)
         return {"counters": counters}
 
@@ -263,6 +281,18 @@ class Operations:
             "tsc_hz": self._engine.tsc_hz,
             "mbufs": self._engine.memory()["pools"],
         }
+
+    def _port_fds(self, args: fields.Fields) -> Answer:
+        """Pass the queues of a tap, which stay open here too."""
+        name = args.take("name", self._port_name)
+        args.done()
+        return Answer({}, self._tap_fds.get(name, ()))
+
+    def _hold(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
+        ms = args.take("ms", _hold_ms)
+        args.done()
+        self._holding.hold(ms)
+        return {}
 
     def _request_stop(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
         args.done()

@@ -159,26 +159,33 @@ class Server:
 
     def _serve(self, connection: Connection, body: bytes) -> None:
         request = Request.from_json(decode(body))
-        frame = self._reply(request, connection.fds)
+        frame, fds = self._reply(request, connection.fds)
         connection.close_fds()
-        self._send(connection, frame)
+        self._send(connection, frame, fds)
 
-    def _reply(self, request: Request, fds: list[int]) -> bytes:
+    def _reply(self, request: Request, fds: list[int]) -> tuple[bytes, Sequence[int]]:
         try:
-            result = self._operations.handle(request, fds)
-            return encode(ok_reply(request.id, result), MAX_REPLY_BYTES)
+            answer = self._operations.handle(request, fds)
+            return encode(ok_reply(request.id, answer.result), MAX_REPLY_BYTES), answer.fds
         except WireError as e:
             log.info("%s refused: %s", ascii(request.op), e.message)
             error = e
         except Exception as e:
             log.exception("%s failed", ascii(request.op))
             error = WireError(Code.INTERNAL, f"{type(e).__name__}: {e}")
-        return encode(error_reply(request.id, error), MAX_REPLY_BYTES)
+        return encode(error_reply(request.id, error), MAX_REPLY_BYTES), ()
 
-    def _send(self, connection: Connection, frame: bytes, *, closing: bool = False) -> None:
+    def _send(
+        self,
+        connection: Connection,
+        frame: bytes,
+        fds: Sequence[int] = (),
+        *,
+        closing: bool = False,
+    ) -> None:
         connection.closing = closing
         try:
-            connection.send(frame)
+            connection.send(frame, fds)
         except OSError:
             self._drop(connection)
         else:

@@ -1,9 +1,10 @@
 """The messages of the dataplane's control socket, for both ends.
 
 A frame is a 4-byte big-endian length and a JSON object in UTF-8. File descriptors ride as
-SCM_RIGHTS with a frame's first byte. Request: `{"id", "op", "args"}`; reply: `{"id", "ok": true,
-"result"}` or `{"id", "ok": false, "error": {"code", "message", "field"}}`. A reply's `id` is null
-when the request could not be read; the server closes the connection after such a reply.
+SCM_RIGHTS with a frame's first byte, in either direction. Request: `{"id", "op", "args"}`; reply:
+`{"id", "ok": true, "result"}` or `{"id", "ok": false, "error": {"code", "message", "field"}}`. A
+reply's `id` is null when the request could not be read; the server closes the connection after
+such a reply.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ class Op(StrEnum):
     PORTS = "ports"
     FDB = "fdb"
     WORKERS = "workers"
+    HOLD = "hold"
+    PORT_FDS = "port_fds"
     STOP = "stop"
 
 

@@ -50,12 +50,17 @@ def status(socket: str, as_json: bool, check: bool, timings: bool) -> None:
 @click.pass_obj
 def ports(socket: str, as_json: bool, verbose: bool, name: str | None) -> None:
     """Show ports: NAME may be part of a port's name, pod or container."""
-    items: list[_Json] = query(socket, "ports")["ports"]
+    found = query(socket, "ports")
     if name is not None:
-        items = [item for item in items if name in item["spec"]["name"] or name in _owner(item)]
+        found = {
+            kind: [each for each in items if name in each["spec"]["name"] or name in _owner(each)]
+            for kind, items in found.items()
+        }
     if as_json:
-        click.echo(json.dumps({"ports": items}, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
+    items: list[_Json] = found["ports"]
+    missing: list[_Json] = found.get("missing", [])
     columns = [
         Column("PORT", wrap=True),
         Column("NETWORK", wrap=True),
@@ -68,9 +73,11 @@ def ports(socket: str, as_json: bool, verbose: bool, name: str | None) -> None:
         Column("TX", right=True),
         Column("DROPS", right=True),
     ]
-    print_table(columns, [_port_row(item) for item in items])
+    print_table(columns, [_port_row(item) for item in [*items, *missing]])
     if verbose:
         _print_details(items)
+    for item in missing:
+        click.echo(f"missing: {item['spec']['name']}: {item['failure']}")
 
 
 @click.command()
@@ -172,7 +179,12 @@ def _port_row(item: _Json) -> list[str]:
 
 
 def _link(state: _Json) -> str:
-    """`wait`: nobody at the other end yet, such as no application on a vhost-user socket."""
+    """`wait`: nobody at the other end yet, such as no application on a vhost-user socket.
+
+    `missing`: the port is wanted, and the dataplane does not have it.
+    """
+    if not state:
+        return "missing"
     if not state.get("ready", False):
         return "wait"
     return "up" if state.get("link_up", True) else "down"

@@ -214,6 +214,12 @@ int cv_port_del(int port);
  */
 int cv_port_set_limits(int port, const struct cv_limits *limits);
 
+/*
+ * While held, ports receive nothing: what their peers send waits in rings and queues. So that many
+ * can be added, or given to another process, as if at once. -ENOMEM.
+ */
+int cv_hold(bool on);
+
 int cv_port_state(int port, struct cv_port_state *state);
 int cv_port_counters(int port, struct cv_port_counters *counters);
 int cv_port_queue(int port, uint16_t queue, struct cv_queue_counters *counters);

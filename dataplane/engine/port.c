@@ -212,7 +212,7 @@ int cv_port_add(const struct cv_port_conf *conf) {
     set_slot(id, port);
     if (port->role == CV_ROLE_EXCEPTION)
         atomic_store(&atomic_load(&port->peer)->peer, port);
-    ret = cv_table_publish(false); /* workers take it up at their next round */
+    ret = cv_table_publish_added();
     if (ret < 0) {
         /* Workers may know it from a table that was published in between: it is empty for them. */
         set_slot(id, NULL);

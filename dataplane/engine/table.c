@@ -19,6 +19,7 @@
 #define WAIT_US 20
 
 static _Atomic(struct table *) current;
+static bool held; /* under the registry's lock */
 
 struct table *cv_table_current(void) {
     return atomic_load(&current);
@@ -83,14 +84,7 @@ static void add_member(struct network_view *network, struct port *port) {
     network->members[at] = port;
 }
 
-static void fill_port(struct table *table, struct port *port) {
-    if (!cv_is_trunk(port)) {
-        struct network_view *network = &table->networks[port->network];
-
-        cv_fdb_insert(table->fdb, cv_fdb_key(port->network, port->mac), port);
-        if (atomic_load(&port->n_tx) > 0)
-            add_member(network, port);
-    }
+static void fill_queues(struct table *table, struct port *port) {
     for (uint16_t q = 0; q < port->n_served; q++) {
         struct worker_view *view = &table->workers[port->rx[q].worker];
 
@@ -100,6 +94,18 @@ static void fill_port(struct table *table, struct port *port) {
                                                          .service = atomic_load(&port->service),
                                                          .since = port->rx[q].since};
     }
+}
+
+static void fill_port(struct table *table, struct port *port) {
+    if (!cv_is_trunk(port)) {
+        struct network_view *network = &table->networks[port->network];
+
+        cv_fdb_insert(table->fdb, cv_fdb_key(port->network, port->mac), port);
+        if (atomic_load(&port->n_tx) > 0)
+            add_member(network, port);
+    }
+    if (!held)
+        fill_queues(table, port);
 }
 
 static void fill_network(struct table *table, int id) {
@@ -193,6 +199,22 @@ int cv_table_publish(bool wait) {
     if (wait)
         wait_for_workers(generation);
     return 0;
+}
+
+int cv_table_publish_added(void) {
+    bool put_off;
+
+    pthread_mutex_lock(&cv_registry_lock);
+    put_off = held;
+    pthread_mutex_unlock(&cv_registry_lock);
+    return put_off ? 0 : cv_table_publish(false); /* workers take it up at their next round */
+}
+
+int cv_hold(bool on) {
+    pthread_mutex_lock(&cv_registry_lock);
+    held = on;
+    pthread_mutex_unlock(&cv_registry_lock);
+    return cv_table_publish(true);
 }
 
 void cv_table_free(void) {

@@ -1,4 +1,4 @@
-"""A vhost-user frontend that connects, sets its rings up, and then stays silent."""
+"""A vhost-user frontend's half of the protocol, and one that connects and then stays silent."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _FEATURES: Final = 1 << 32 | 1 << 30
 _RINGS: Final = 2
 _RING: Final = 256
 _RING_BYTES: Final = 16 << 10
-_AVAIL_AT: Final = 8 << 10
-_USED_AT: Final = 12 << 10
-_ADDRESS: Final = 1 << 40
+AVAIL_AT: Final = 8 << 10
+USED_AT: Final = 12 << 10
+ADDRESS: Final = 1 << 40
 """Where the memory is, as the frontend calls it."""
 
 
@@ -43,29 +43,43 @@ def connect_silently(stack: ExitStack, path: Path) -> None:
     memory = os.memfd_create("rings")
     stack.callback(os.close, memory)
     os.ftruncate(memory, _RINGS * _RING_BYTES)
+    shake_hands(stack, sock, memory, _RING, _RING_BYTES)
+
+
+def shake_hands(
+    stack: ExitStack, sock: socket.socket, memory: int, size: int, ring_bytes: int
+) -> list[tuple[int, int]]:
+    """Have the backend serve the rings in `memory`, which is at ADDRESS for it.
+
+    Each of the two has `size` entries and its own `ring_bytes` of memory. Gives the eventfds of
+    each ring: what the backend notifies by, and what it is notified by.
+    """
     _send(sock, _SET_OWNER)
     _ask(sock, _GET_FEATURES)
     _send(sock, _SET_FEATURES, struct.pack("<Q", _FEATURES))
     _ask(sock, _GET_PROTOCOL_FEATURES)
     _send(sock, _SET_PROTOCOL_FEATURES, struct.pack("<Q", 0))
-    region = struct.pack("<II4Q", 1, 0, _ADDRESS, _RINGS * _RING_BYTES, _ADDRESS, 0)
+    region = struct.pack("<II4Q", 1, 0, ADDRESS, _RINGS * ring_bytes, ADDRESS, 0)
     _send(sock, _SET_MEM_TABLE, region, memory)
-    for ring in range(_RINGS):
-        _set_up(stack, sock, ring)
+    events = [_set_up(stack, sock, ring, size, ring_bytes) for ring in range(_RINGS)]
     for ring in range(_RINGS):
         _send(sock, _SET_VRING_ENABLE, struct.pack("<II", ring, 1))
+    return events
 
 
-def _set_up(stack: ExitStack, sock: socket.socket, ring: int) -> None:
-    start = _ADDRESS + ring * _RING_BYTES
-    addresses = (start, start + _USED_AT, start + _AVAIL_AT, 0)
-    _send(sock, _SET_VRING_NUM, struct.pack("<II", ring, _RING))
+def _set_up(
+    stack: ExitStack, sock: socket.socket, ring: int, size: int, ring_bytes: int
+) -> tuple[int, int]:
+    start = ADDRESS + ring * ring_bytes
+    addresses = (start, start + USED_AT, start + AVAIL_AT, 0)
+    _send(sock, _SET_VRING_NUM, struct.pack("<II", ring, size))
     _send(sock, _SET_VRING_BASE, struct.pack("<II", ring, 0))
     _send(sock, _SET_VRING_ADDR, struct.pack("<II4Q", ring, 0, *addresses))
-    for request in (_SET_VRING_CALL, _SET_VRING_KICK):
-        event = os.eventfd(0)
+    events = os.eventfd(0, os.EFD_NONBLOCK), os.eventfd(0, os.EFD_NONBLOCK)
+    for request, event in zip((_SET_VRING_CALL, _SET_VRING_KICK), events, strict=True):
         stack.callback(os.close, event)
         _send(sock, request, struct.pack("<Q", ring), event)
+    return events
 
 
 def _send(sock: socket.socket, request: int, payload: bytes = b"", fd: int | None = None) -> None:

@@ -93,8 +93,16 @@ class Node:
         self.process.send_signal(number)
         return self.process.wait(START_TIMEOUT_S)
 
-    def kill_dataplane(self) -> None:
-        os.kill(self.status()["dataplane"]["pid"], signal.SIGKILL)
+    def kill_dataplane(self) -> float:
+        """Kill it, and give when (monotonic)."""
+        pid = self.status()["dataplane"]["pid"]
+        moment_s = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        return moment_s
+
+    def log(self) -> str:
+        """Give what the agent and its dataplanes have said."""
+        return (self.directory / "agent.log").read_text()
 
     def status(self) -> dict[str, Any]:
         return query(self.socket, "status")

@@ -47,14 +47,17 @@ def running_testpmd(
     eal: Sequence[str] = (),
     memory: Sequence[str] = ORDINARY_PAGES,
     inside: Sequence[str] = (),
+    idle: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run testpmd on a port's socket in a forward mode; give it when packets can pass.
 
-    `inside` is the command that runs a command where the application is.
+    `inside` is the command that runs a command where the application is. With `idle` it runs
+    while nothing else on its core would.
     """
     number = next(_numbers)
     words = [
         *inside,
+        *(("chrt", "--idle", "0") if idle else ()),
         *("stdbuf", "-oL", "taskset", "-c", TRAFFIC_CORE, "dpdk-testpmd", "--no-pci", "-m", "64"),
         *(*memory, "--lcores", f"0@{TRAFFIC_CORE},1@{TRAFFIC_CORE}"),
         f"--file-prefix=cvs-{os.getpid()}-{number}",

@@ -122,6 +122,17 @@ def test_ports_as_plain_columns(agent: Callable[[Answer], str]) -> None:
     ]  # fmt: skip
 
 
+def test_ports_that_are_missing_are_told_with_the_reason(agent: Callable[[Answer], str]) -> None:
+    gone = {"spec": PORT["spec"] | {"name": "pod:b/eth0"}, "failure": "eth0 is gone"}
+    reply = {"ports": [PORT], "missing": [gone]}
+    output = run(agent(lambda _: framed(0, json.dumps(reply).encode())), "ports").output
+    _, there, missing, reason = output.splitlines()
+    assert "up" in there.split()
+    assert missing.split()[0] == "pod:b/eth0"
+    assert "missing" in missing.split()
+    assert reason == "missing: pod:b/eth0: eth0 is gone"
+
+
 def test_ports_verbose_names_drops(agent: Callable[[Answer], str]) -> None:
     output = run(agent(usual), "ports", "-v").output
     assert "spoof_mac 3" in output
