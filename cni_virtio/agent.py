@@ -17,7 +17,7 @@ from cni_virtio import interfaces, ports
 from cni_virtio.collector import Collector
 from cni_virtio.config import AgentConfig
 from cni_virtio.converge import Converger
-from cni_virtio.dataplane_process import DataplaneProcess
+from cni_virtio.dataplane_process import Callbacks, DataplaneProcess
 from cni_virtio.gateway import Gateways
 from cni_virtio.hugepages import Hugepages
 from cni_virtio.link_follow import LinkFollower
@@ -29,7 +29,7 @@ from cni_virtio.operations import Operations
 from cni_virtio.recovery import Recovery
 from cni_virtio.requests import Requests
 from cni_virtio.state import StateDir
-from cni_virtio.supervisor import Callbacks, Supervisor
+from cni_virtio.supervisor import Supervisor
 from cni_virtio.timings import Timings
 from cni_virtio.turns import Turns
 from cni_virtio.twins import Twins
@@ -68,7 +68,7 @@ class Agent:
             config,
             self._client,
             Hugepages(config.agent.state_dir),
-            Callbacks(self._online, converger.offline, converger.tally),
+            Callbacks(self._online, converger.offline, converger.tally, converger.hand_over),
         )
         self._device_notes: list[str] = []
         self._shortcomings = Shortcomings()

@@ -73,6 +73,21 @@ class Converger:
             self.recover()
         self._mirror.share_queues()
 
+    def hand_over(self, take_place: Callable[[], None]) -> None:
+        """Have the dataplane give up all, and give it to the one that `take_place` puts there.
+
+        Nothing else is done meanwhile. Raises what `take_place` does, with all as before.
+        """
+        with self._lock:
+            self._mirror.share_queues()
+            self._mirror.drain()
+            try:
+                take_place()
+            finally:
+                self._stale = True
+                with self._mirror.held_while_empty(_HOLD_MS):
+                    self.recover()
+
     def offline(self, reason: str) -> None:
         """Take note that there is no dataplane, and why."""
         if self._online.is_set():

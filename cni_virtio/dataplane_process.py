@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
@@ -28,6 +29,21 @@ _LOG_LINES_KEPT: Final = 20
 
 class StartError(Exception):
     """The dataplane did not start; the text is its own last word on why."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is done when a dataplane is there (adopted or fresh), and when it is gone.
+
+    `tally` tells how many ports it has of those wanted, and how many those are. `hand_over` has it
+    give up its ports, calls what makes another serve its socket, and gives that one the ports; it
+    raises what that call does, with all as before.
+    """
+
+    online: Callable[[DataplaneProcess], None]
+    offline: Callable[[str], None]
+    tally: Callable[[], tuple[int, int]]
+    hand_over: Callable[[Callable[[], None]], None]
 
 
 class DataplaneProcess:
@@ -93,18 +109,22 @@ def find(config: AgentConfig, client: DataplaneClient) -> DataplaneProcess | Non
 class Starter:
     """Starts dataplane processes and keeps the last lines that the latest one has said."""
 
-    def __init__(self, config: AgentConfig, client: DataplaneClient) -> None:
+    def __init__(self, config: AgentConfig) -> None:
         self._config = config
-        self._client = client
         self._said: collections.deque[str] = collections.deque(maxlen=_LOG_LINES_KEPT)
 
-    def start(self, *, huge: bool) -> DataplaneProcess:
-        """Start one and wait until it serves. Raises StartError."""
+    def start(
+        self, *, huge: bool, socket_path: Path | None = None, memory_bytes: int | None = None
+    ) -> DataplaneProcess:
+        """Start one and wait until it serves: the configured socket, or another.
+
+        Raises StartError.
+        """
         self._said.clear()
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             child = subprocess.Popen(
-                command(self._config, huge=huge, ready_fd=ready_write),
+                command(self._config, huge, ready_write, socket_path, memory_bytes),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -120,7 +140,7 @@ class Starter:
         threading.Thread(
             target=self._relay, args=(child.stderr,), name="dataplane-log", daemon=True
         ).start()
-        return self._await_ready(child, ready_read)
+        return self._await_ready(child, ready_read, socket_path or self._config.dataplane.socket)
 
     def last_words(self) -> str:
         """Return the last line that looks like a reason, or the last one."""
@@ -128,13 +148,14 @@ class Starter:
         errors = [line for line in lines if "rror" in line or "ERR" in line]
         return (errors or lines or [""])[-1].strip()
 
-    def _await_ready(self, child: subprocess.Popen[bytes], ready_fd: int) -> DataplaneProcess:
+    def _await_ready(
+        self, child: subprocess.Popen[bytes], ready_fd: int, path: Path
+    ) -> DataplaneProcess:
         with open(ready_fd, "rb", buffering=0) as ready:
             line = _read_line(ready, _START_PATIENCE_S)
         if line == "ready":
             try:
-                info = self._client.version()
-                return DataplaneProcess(_connect(self._config.dataplane.socket), info, child)
+                return DataplaneProcess(_connect(path), _about(path), child)
             except (DataplaneUnavailable, DataplaneError, OSError) as error:
                 line = f"error: it was ready, and then: {error}"
         child.kill()
@@ -153,19 +174,29 @@ class Starter:
                     sys.stderr.flush()
 
 
-def command(config: AgentConfig, *, huge: bool, ready_fd: int | None = None) -> Sequence[str]:
-    """Return the command line of the dataplane; `ready_fd` is told when it serves."""
+def command(
+    config: AgentConfig,
+    huge: bool,
+    ready_fd: int | None = None,
+    socket_path: Path | None = None,
+    memory_bytes: int | None = None,
+) -> Sequence[str]:
+    """Return the command line of the dataplane; `ready_fd` is told when it serves.
+
+    Socket and memory are as configured unless given.
+    """
     section = config.dataplane
+    memory_mb = -(-(memory_bytes or section.memory_bytes) >> 20)
     pci = [uplink.target for uplink in config.uplinks if uplink.kind == "pci"]
     return [
         sys.executable,
         "-P",  # nothing is imported from whatever directory the agent was started in
         "-m",
         "dataplane",
-        f"--socket={section.socket}",
+        f"--socket={socket_path or section.socket}",
         f"--main-core={section.main_core}",
         f"--cores={','.join(map(str, section.cores))}",
-        f"--memory={-(-section.memory_bytes >> 20)}Mi",
+        f"--memory={memory_mb}Mi",
         f"--idle={section.idle}",
         f"--log-level={config.agent.log_level}",
         *(() if ready_fd is None else (f"--ready-fd={ready_fd}",)),
@@ -173,6 +204,14 @@ def command(config: AgentConfig, *, huge: bool, ready_fd: int | None = None) -> 
         *(() if huge else ("--no-huge",)),
         *(() if section.seccomp else ("--no-seccomp",)),
     ]
+
+
+def _about(path: Path) -> JsonObject:
+    client = DataplaneClient(str(path))
+    try:
+        return client.version()
+    finally:
+        client.close()
 
 
 def _connect(path: Path) -> socket.socket:

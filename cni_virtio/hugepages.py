@@ -46,6 +46,36 @@ class Hugepages:
             f" hugepages={wanted}, or lower dataplane.memory"
         )
 
+    def add_beside(self, wanted_bytes: int) -> int | None:
+        """Have enough pages free beside those in use; return how many were added for that.
+
+        Without enough of them none are added, and None is returned.
+        """
+        wanted = -(-wanted_bytes // _PAGE_BYTES)
+        try:
+            before, free = self._read("nr_hugepages"), self._read("free_hugepages")
+            if free >= wanted:
+                return 0
+            self._add(wanted - free)
+            added = self._read("nr_hugepages") - before
+            if self._read("free_hugepages") >= wanted:
+                return added
+            self.take_back(added)
+        except (OSError, ValueError) as error:
+            log.info("no more hugepages of 2 MiB: %s", error)
+        return None
+
+    def take_back(self, pages: int) -> None:
+        """Return so many of the pages that were added to the kernel, as far as they are free."""
+        if pages <= 0:
+            return
+        try:
+            surplus = min(pages, self._wait_free(pages))
+            self._write(self._read("nr_hugepages") - surplus)
+            self._record.write_text(str(max(0, self._added() - surplus)), "ascii")
+        except (OSError, ValueError) as error:
+            log.warning("could not give hugepages back: %s", error)
+
     def give_back(self) -> None:
         """Return to the kernel what was added, as far as it is free."""
         try:

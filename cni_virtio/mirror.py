@@ -20,6 +20,7 @@ from cni_virtio.reconcile import (
     DelPort,
     Desired,
     SetLimits,
+    plan,
 )
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import Code, JsonObject, NetworkSpec, PortSpec
@@ -147,6 +148,17 @@ class Mirror:
         finally:
             if held:
                 self._try_to(lambda: self._hold(0))
+
+    def drain(self) -> None:
+        """Have the dataplane give up all networks and ports, as far as it can be asked to."""
+        with contextlib.suppress(DataplaneUnavailable):
+            try:
+                self._client.drain()
+            except DataplaneError as error:
+                if error.code != Code.UNSUPPORTED:
+                    raise
+                for action in plan(Desired(), self.everything()):  # one of an earlier version
+                    self.execute(action, {})
 
     def share_queues(self) -> None:
         """Get the queues of those taps that an earlier agent has handed over."""

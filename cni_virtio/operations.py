@@ -18,6 +18,7 @@ from cni_virtio.state import Attachment
 from cni_virtio.supervisor import Supervisor
 from cni_virtio.timings import Timings
 from cni_virtio.turns import Turns
+from cni_virtio.upgrade import UpgradeError
 from cni_virtio.vhost_threads import attribute, is_vhost_net
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import JsonObject
@@ -28,7 +29,7 @@ class OperatorError(Exception):
 
 
 class Operations:
-    """Answers operators' requests. Only `bandwidth` changes anything."""
+    """Answers operators' requests. Only `bandwidth` and `upgrade` change anything."""
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Operations:
             "ports": self._ports,
             "networks": self._networks,
             "bandwidth": self._bandwidth,
+            "upgrade": lambda _: self._supervisor.upgrade(),
             "fdb": lambda args: self._client.fdb(str(args.get("network", ""))),
             "workers": lambda _: self._client.workers(),
             "timings": lambda _: {"timings": timings.shown()},
@@ -68,7 +70,7 @@ class Operations:
             raise OperatorError("args: must be an object")
         try:
             return known(args)
-        except (DataplaneUnavailable, LimitingError) as error:
+        except (DataplaneUnavailable, LimitingError, UpgradeError) as error:
             raise OperatorError(str(error)) from error
         except DataplaneError as error:
             raise OperatorError(error.message) from error

@@ -27,6 +27,6 @@ def become_dataplane(config: AgentConfig) -> NoReturn:
     for note in (page_note, *cores.notes(config.dataplane.cores)):
         if note:
             log.warning("dataplane: %s", note)
-    words = command(config, huge=not page_note)
+    words = command(config, not page_note)
     sys.stderr.flush()
     os.execv(words[0], list(words))

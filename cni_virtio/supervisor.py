@@ -9,33 +9,32 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from cni_virtio import cores
 from cni_virtio.config import AgentConfig
-from cni_virtio.dataplane_process import DataplaneProcess, Starter, StartError, find
+from cni_virtio.dataplane_process import (
+    Callbacks,
+    DataplaneProcess,
+    Starter,
+    StartError,
+    find,
+)
 from cni_virtio.hugepages import Hugepages
 from cni_virtio.outage import BackOff, Outage
+from cni_virtio.upgrade import NoDataplaneError, UpgradeError, Upgrader, summary
 from dataplane.client import DataplaneClient
+from dataplane.wire import JsonObject
 
 log = logging.getLogger(__name__)
 
+_NOT_OURS: Final = (
+    "dataplane.supervised_by: other: its own supervisor restarts it, as by"
+    " `systemctl restart cni-virtio-dataplane`, or by deleting its pod; the agent gives the new"
+    " one all ports as soon as it answers"
+)
 _LOOK_AGAIN_S: Final = 0.05  # for a dataplane that another supervisor is starting
 _MAY_START_LATER_S: Final = 2.0  # than the agent, beside which it is started
-
-
-@dataclass(frozen=True)
-class Callbacks:
-    """What is done when a dataplane is there (adopted or fresh), and when it is gone.
-
-    `tally` tells how many ports it has of those wanted, and how many those are.
-    """
-
-    online: Callable[[DataplaneProcess], None]
-    offline: Callable[[str], None]
-    tally: Callable[[], tuple[int, int]]
 
 
 class Supervisor:
@@ -53,7 +52,8 @@ class Supervisor:
         self._hugepages = hugepages
         self._callbacks = callbacks
         self._starts = config.dataplane.supervised_by == "agent"
-        self._starter = Starter(config, client)
+        self._starter = Starter(config)
+        self._upgrader = Upgrader(config, client, hugepages, self._starter)
         self._stopping = threading.Event()
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread = threading.Thread(target=self._run, name="supervisor")
@@ -78,9 +78,24 @@ class Supervisor:
         self._stopping.set()
         os.eventfd_write(self._wake_fd, 1)
         self._thread.join()
+        self._upgrader.answer(UpgradeError("the agent is stopping"))
         os.close(self._wake_fd)
         if not keep:
             self._hugepages.give_back()
+
+    def upgrade(self) -> JsonObject:
+        """Have a new process take the dataplane's place; return what was done.
+
+        Raises UpgradeError.
+        """
+        if not self._starts:
+            raise UpgradeError(_NOT_OURS)
+        if self._process is None:
+            reason = self._last_error or "it has not been started yet"
+            raise UpgradeError(f"the dataplane is not running: {reason}")
+        request = self._upgrader.request()
+        os.eventfd_write(self._wake_fd, 1)
+        return request.wait()
 
     def status(self) -> dict[str, Any]:
         """Return what people want to know of the process."""
@@ -175,14 +190,41 @@ class Supervisor:
         if self._outage:
             log.info("%s", self._outage.summary(*self._callbacks.tally()))
             self._outage = None
-        if process.wait_end(self._wake_fd):
-            self._outage = Outage()
-            reason, words = process.reap(), self._starter.last_words()
-            self._fail(f"{reason}; it last said: {words}" if words else reason)
-            self._process = None  # last: who sees none finds it offline
-        else:
-            self._finish(process)
+        while not process.wait_end(self._wake_fd):
+            os.eventfd_read(self._wake_fd)
+            if self._stopping.is_set():
+                self._finish(process)
+                self._process = None
+                return
+            if self._upgrader.pending():
+                successor = self._upgrade(process)
+                if successor is None:
+                    return
+                process = successor
+        self._outage = Outage()
+        reason, words = process.reap(), self._starter.last_words()
+        self._fail(f"{reason}; it last said: {words}" if words else reason)
+        self._process = None  # last: who sees none finds it offline
+
+    def _upgrade(self, old: DataplaneProcess) -> DataplaneProcess | None:
+        """Swap the process; return the one to attend to, None if there is none."""
+        try:
+            new, silent_s = self._upgrader.swap(old, self._callbacks)
+        except UpgradeError as error:
+            log.error("dataplane: upgrade: %s", error)
+            self._upgrader.answer(error)
+            return old
+        except NoDataplaneError as error:
+            self._fail(str(error))
             self._process = None
+            self._upgrader.answer(UpgradeError(f"{error}; it is tried again"))
+            return None
+        self._process = new
+        self._back_off.serves()
+        done = summary(old, new, silent_s, *self._callbacks.tally())
+        log.info("dataplane upgraded: %s", done["text"])
+        self._upgrader.answer(done)
+        return new
 
     def _finish(self, process: DataplaneProcess) -> None:
         self._callbacks.offline("the agent is stopping")

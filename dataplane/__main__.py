@@ -97,6 +97,7 @@ def _open(
     from dataplane.holding import Holding
     from dataplane.liveness import Liveness
     from dataplane.operations import Operations
+    from dataplane.place import Place
     from dataplane.server import Server
 
     with ExitStack() as undo:
@@ -104,13 +105,13 @@ def _open(
         with _socket_errors(options.socket):
             listener = unix_socket.listen(options.socket)
         undo.pop_all()
-    holding = Holding(engine)
-    operations = Operations(engine, options, holding, stop)
+    holding, place = Holding(engine), Place(options.socket)
+    operations = Operations(engine, options, place, holding, stop)
     balancing = Balancing(engine, len(options.cores))
     chores = (balancing, Liveness(engine, notifier), Complaints(engine), holding)
     server = Server(listener, operations, chores, stop)
     stack.callback(server.close)
-    stack.callback(_unlink_ours, options.socket, Path(options.socket).lstat().st_ino)
+    stack.callback(place.unlink)
     stack.callback(engine.stop)
     stack.callback(operations.close)
     return server
@@ -156,12 +157,6 @@ def _start_engine(options: Options) -> Engine:
         raise StartError(e.strerror or str(e)) from e
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def _unlink_ours(path: str, inode: int) -> None:
-    with suppress(OSError):
-        if Path(path).lstat().st_ino == inode:
-            Path(path).unlink()
 
 
 def _ready_fd_in(arguments: list[str]) -> int | None:

@@ -195,6 +195,12 @@ class Engine:
         conf.limits = self._limits(spec.limits)[0]
         self._ports[spec.name] = _check(lib.cv_port_add(conf))
 
+    def clear(self) -> None:
+        """Delete every port and network, the uplinks that carry their traffic last."""
+        lib.cv_clear()
+        self._ports.clear()
+        self._networks.clear()
+
     def port_set_limits(self, name: str, limits: Limits) -> None:
         """Set the rate limits of a container's port while it runs.
 

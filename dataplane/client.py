@@ -141,6 +141,17 @@ class DataplaneClient:
         """Give workers (cycles and packets of each), tsc_hz, and mbufs by pool."""
         return self._call(Op.WORKERS, {})
 
+    def drain(self) -> None:
+        """Have it give up all ports and networks, and go on without any."""
+        self._call(Op.DRAIN, {})
+
+    def move(self, path: str) -> None:
+        """Have it serve another path from now on, in place of what serves that.
+
+        Connections stay; this client makes its next one to the old path.
+        """
+        self._call(Op.MOVE, {"socket": path})
+
     def stop(self) -> None:
         """Ask the dataplane to close everything and end. Does not wait for that."""
         self._call(Op.STOP, {})

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from dataplane.binding import Engine
     from dataplane.options import Options
-    from dataplane.specs import Role
+    from dataplane.place import Place
     from dataplane.stop import Stop
 
     Handler = Callable[[fields.Fields, list[int]], JsonObject]
@@ -63,8 +63,11 @@ class Answer(NamedTuple):
 class Operations:
     """Carries out requests one at a time and remembers what the engine was told."""
 
-    def __init__(self, engine: Engine, options: Options, holding: Holding, stop: Stop) -> None:
+    def __init__(
+        self, engine: Engine, options: Options, place: Place, holding: Holding, stop: Stop
+    ) -> None:
         self._engine = engine
+        self._place = place
         self._holding = holding
         self._options = options
         self._stop = stop
@@ -84,6 +87,8 @@ class Operations:
             Op.FDB: self._fdb,
             Op.WORKERS: self._workers,
             Op.HOLD: self._hold,
+            Op.DRAIN: self._drain,
+            Op.MOVE: self._move,
             Op.STOP: self._request_stop,
         }
 
@@ -105,23 +110,10 @@ class Operations:
 
     def close(self) -> None:
         """Delete every port and network, the uplinks that carry their traffic last."""
-        self._close_ports("container", "host", "exception")
-        for name in self._networks:
-            self._give_back("network", name, self._engine.network_del)
-        self._close_ports("uplink")
+        self._engine.clear()
         self._ports.clear()
+        self._tap_fds.clear()
         self._networks.clear()
-
-    def _close_ports(self, *roles: Role) -> None:
-        for role in roles:
-            for name in [spec.name for spec in self._ports.values() if spec.role == role]:
-                self._give_back("port", name, self._engine.port_del)
-
-    def _give_back(self, what: str, name: str, delete: Callable[[str], None]) -> None:
-        try:
-            delete(name)
-        except EngineError as e:
-            log.warning("%s %s could not be closed: %s", what, name, e)
 
     def _version(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
         args.done()
@@ -292,6 +284,21 @@ class Operations:
         ms = args.take("ms", _hold_ms)
         args.done()
         self._holding.hold(ms)
+        return {}
+
+    def _drain(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
+        """Give up all ports and networks, for another dataplane to take."""
+        args.done()
+        ports = len(self._ports)
+        self.close()
+        log.info("drained: %d ports given up", ports)
+        return {"ports": ports}
+
+    def _move(self, args: fields.Fields, _fds: list[int]) -> JsonObject:
+        path = args.take("socket", fields.socket_path)
+        args.done()
+        self._place.move(path)
+        log.info("serves %s from now on", path)
         return {}
 
     def _request_stop(self, args: fields.Fields, _fds: list[int]) -> JsonObject:

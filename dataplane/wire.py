@@ -68,6 +68,8 @@ class Op(StrEnum):
     WORKERS = "workers"
     HOLD = "hold"
     PORT_FDS = "port_fds"
+    DRAIN = "drain"
+    MOVE = "move"
     STOP = "stop"
 
 

@@ -26,6 +26,10 @@ _COMMANDS: Mapping[str, tuple[str, str]] = {
         "cni_virtio.ctl.bandwidth:bandwidth",
         "A container's rate limits.",
     ),
+    "upgrade": (
+        "cni_virtio.ctl.upgrade:upgrade",
+        "A new dataplane process in the place of the present one.",
+    ),
     "uplink": ("cni_virtio.ctl.uplink:uplink", "PCI network devices, to DPDK and back."),
     "lab": ("cni_virtio.ctl.lab.commands:lab", "Containers in network namespaces, to try it out."),
 }

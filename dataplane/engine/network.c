@@ -69,7 +69,7 @@ int cv_network_add(const struct cv_network_conf *conf) {
     pthread_mutex_lock(&cv_registry_lock);
     cv_networks[id] = network;
     pthread_mutex_unlock(&cv_registry_lock);
-    ret = cv_table_publish_added();
+    ret = cv_table_publish(true);
     if (ret < 0) {
         cv_network_del(id);
         return ret;

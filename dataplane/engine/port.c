@@ -266,10 +266,34 @@ int cv_port_set_limits(int id, const struct cv_limits *limits) {
     return ret;
 }
 
-void cv_registry_clear(void) {
-    for (int i = 0; i < CV_MAX_PORTS; i++)
-        if (cv_ports[i] != NULL && cv_ports[i]->role != CV_ROLE_UPLINK)
-            cv_port_del(i);
+/* All ports but the uplinks, for which the workers have to let go once only. */
+static void delete_members(void) {
+    struct port *going[CV_MAX_PORTS];
+    int n = 0;
+
+    for (int i = 0; i < CV_MAX_PORTS; i++) {
+        struct port *port = cv_ports[i];
+
+        if (port == NULL || port->role == CV_ROLE_UPLINK)
+            continue;
+        if (port->role == CV_ROLE_EXCEPTION)
+            atomic_store(&atomic_load(&port->peer)->peer, NULL);
+        set_slot(i, NULL);
+        atomic_store(&port->is_going, true);
+        going[n++] = port;
+    }
+    if (n == 0)
+        return; /* there may be no workers to wait for */
+    if (cv_table_publish(true) < 0)
+        return; /* the workers may still use them; better to lose these bytes than to free them */
+    for (int i = 0; i < n; i++) {
+        going[i]->ops->close(going[i]);
+        free_port(going[i]);
+    }
+}
+
+void cv_clear(void) {
+    delete_members();
     for (int i = 0; i < CV_MAX_NETWORKS; i++)
         if (cv_networks[i] != NULL)
             cv_network_del(i);

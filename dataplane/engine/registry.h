@@ -28,7 +28,4 @@ extern pthread_mutex_t cv_registry_lock;
 extern struct port *cv_ports[CV_MAX_PORTS];
 extern struct network *cv_networks[CV_MAX_NETWORKS];
 
-/* Deletes whatever is left: containers' ports first, uplinks last. */
-void cv_registry_clear(void);
-
 #endif

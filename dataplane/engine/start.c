@@ -128,7 +128,7 @@ int cv_start(const struct cv_options *options) {
 }
 
 void cv_stop(void) {
-    cv_registry_clear();
+    cv_clear();
     cv_publisher_stop();
     cv_workers_stop();
     cv_pools_free();

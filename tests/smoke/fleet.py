@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,12 +42,6 @@ class Member:
     def wait_ready(self) -> None:
         wait_until(lambda: self.node.port(self.port)["state"]["ready"], f"{self.name} has a peer")
 
-    def has(self) -> str:
-        """Tell the addresses and routes that the container has."""
-        addresses = re.findall("inet6? [^ ]+", self.space.run("ip", "addr", "show", "eth0"))
-        routes = self.space.run("ip", "route") + self.space.run("ip", "-6", "route")
-        return "\n".join([*addresses, routes])
-
 
 @dataclass(frozen=True)
 class Fleet:
@@ -61,6 +54,16 @@ class Fleet:
     """Applications that make their socket."""
     flows: Sequence[Flow]
     echoes: Sequence[Echo]
+
+    @property
+    def to_kernel(self) -> Sequence[Flow]:
+        """The flows to kernel containers."""
+        return self.flows[: len(self.kernel)]
+
+    @property
+    def to_user_space(self) -> Sequence[Flow]:
+        """The flows to applications and back."""
+        return self.flows[len(self.kernel) :]
 
     @property
     def port_names(self) -> set[str]:

@@ -48,6 +48,11 @@ class Flow:
         times = [a for a, _ in self.arrived if a > since_s]
         return max((b - a for a, b in itertools.pairwise(times)), default=float("inf"))
 
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.sent = 0
+        self.arrived.clear()
+
     def send(self) -> None:
         with suppress(OSError):  # without a route, or a full queue: lost
             self.source.sendto(_DATAGRAM.pack(self.sent, time.monotonic()), self.address)

@@ -6,108 +6,59 @@ import os
 import re
 import resource
 import signal
-import statistics
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from cni_virtio import links
 from cni_virtio.ctl.agent_client import query
-from cni_virtio.links import LinkView
 from tests.smoke.agent import Node, containers, node
 from tests.smoke.fleet import KERNEL, Fleet, fleet
+from tests.smoke.losses import (
+    assert_little_lost,
+    figures,
+    is_back,
+    link,
+    losing_nothing,
+    port_names,
+    until_all_go_on,
+)
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
-from tests.smoke.silence import Flow, under_way
 from tests.smoke.stream import stream
 from tests.smoke.traffic import ping
 
-GATEWAY = "10.88.0.1"
-IN_FLIGHT = 64
-"""Packets that a dataplane may have in its hands when it is killed."""
-SHORT_S = 2.0
-"""In which what is sent at the flows' rate fits the queue of a tap."""
 LITTLE_MEMORY = 8 << 30
 """Of addresses: enough for a program, and not for what EAL reserves."""
-
-
-def link(space: Netns) -> LinkView:
-    """Read the container's interface with its addresses and routes."""
-    fd = os.open(space.path, os.O_RDONLY)
-    try:
-        view = links.inspect(fd, "eth0")
-    finally:
-        os.close(fd)
-    assert view is not None
-    return view
-
-
-def is_back(here: Node, names: set[str]) -> bool:
-    status = here.status()
-    return bool(status["dataplane"]["running"]) and not status["failures"] and names <= _ports(here)
-
-
-def _ports(here: Node) -> set[str]:
-    try:
-        return here.ports()
-    except Exception:
-        return set()
-
-
-def figures(what: str, flows: Sequence[Flow], since_s: float) -> str:
-    """Say how long the flows were silent, and what they lost, for who reads the tests' output."""
-    firsts = [1000 * flow.first_after_s(since_s) for flow in flows]
-    lost = sum(flow.lost for flow in flows)
-    return (
-        f"{what}: first packet after {statistics.median(firsts):.0f} ms (median),"
-        f" {max(firsts):.0f} ms (worst), {lost} of {sum(flow.sent for flow in flows)} lost"
-    )
-
-
-def assert_little_lost(flows: Sequence[Flow], since_s: float) -> None:
-    for flow in flows:
-        assert flow.first_after_s(since_s) < float("inf"), f"{flow.name} stays silent"
-    if max(flow.silence_s(since_s - 0.1) for flow in flows) < SHORT_S:
-        assert sum(flow.lost for flow in flows) <= IN_FLIGHT
 
 
 @pytest.mark.timeout(120)
 def test_fifty_kernel_and_four_user_space_containers_lose_nothing() -> None:
     with node(memory="256Mi") as here, fleet(here, kernel=50, clients=2, servers=2) as all_:
-        spaces = [each.space for each in all_.kernel]
-        had = [link(space) for space in spaces]
-        connections = [each.connections for each in all_.echoes]
-        with (
-            stream(spaces[0], spaces[1], all_.kernel[1].ip4) as numbers,
-            under_way(all_.flows),
-        ):
-            moment_s = kill_under_way(here, all_)
-        numbers.assert_whole()
-        assert [link(space) for space in spaces] == had
-        assert [each.connections for each in all_.echoes] == [n + 1 for n in connections]
-        kernel, user = all_.flows[:50], all_.flows[50:]
-        print(figures("kernel", kernel, moment_s))
-        print(figures("vhost-user", user, moment_s))
-        assert_little_lost(kernel, moment_s)
-        assert all(flow.first_after_s(moment_s) < float("inf") for flow in user)
+        with losing_nothing(all_):
+            killed_s = here.kill_dataplane()
+            until_all_go_on(here, all_, killed_s)
+        print(figures("killed, kernel", all_.to_kernel, killed_s))
+        print(figures("killed, vhost-user", all_.to_user_space, killed_s))
+        assert_little_lost(all_.to_kernel, killed_s)
         (said,) = re.findall(r"dataplane was away for \d+ ms .*", here.log())
         assert said.endswith("55 of 55 ports back")  # with the host's
-
-
-def kill_under_way(here: Node, all_: Fleet) -> float:
-    """Kill the dataplane and wait until its successor has all ports; give when that was."""
-    names = all_.port_names
-    wait_until(lambda: all(len(flow.arrived) > 10 for flow in all_.flows), "all flows go")
-    moment_s = here.kill_dataplane()
-    wait_until(lambda: is_back(here, names), "all ports are back", 30)
-    wait_until(
-        lambda: all(flow.first_after_s(moment_s) < float("inf") for flow in all_.flows),
-        "all flows go on",
-        30,
-    )
-    return moment_s
+        pid = here.status()["dataplane"]["pid"]
+        for flow in all_.flows:
+            flow.forget()
+        with losing_nothing(all_):
+            upgraded_s = time.monotonic()
+            done = query(here.socket, "upgrade", timeout_s=60)
+            until_all_go_on(here, all_, time.monotonic())
+        print(done["text"])
+        print(figures("upgraded, kernel", all_.to_kernel, upgraded_s))
+        print(figures("upgraded, vhost-user", all_.to_user_space, upgraded_s))
+        assert_little_lost(all_.to_kernel, upgraded_s)
+        assert (done["ports"], done["ports_wanted"]) == (55, 55)
+        assert done["from"]["pid"] == pid
+        assert done["to"]["pid"] == here.status()["dataplane"]["pid"] != pid
 
 
 @contextmanager
@@ -183,7 +134,7 @@ def test_a_port_that_cannot_come_back_is_told_of_and_comes_back_once_it_can(
         mac = link(space).mac
         space.ip("link del eth0")
         here.kill_dataplane()
-        wait_until(lambda: all_.port_names <= _ports(here), "the others are back")
+        wait_until(lambda: all_.port_names <= port_names(here), "the others are back")
         assert ping(all_.kernel[0].space, all_.kernel[1].ip4) == 3
         (missing,) = query(here.socket, "ports")["missing"]
         assert missing["spec"]["name"] == "pod:x/eth0"
@@ -191,7 +142,7 @@ def test_a_port_that_cannot_come_back_is_told_of_and_comes_back_once_it_can(
         assert "pod:x/eth0: interface eth0 is gone" in here.log()
         assert "5 of 6 ports back" in here.log()
         space.ip("tuntap add eth0 mode tap vnet_hdr", f"link set eth0 address {mac} up")
-        wait_until(lambda: "pod:x/eth0" in _ports(here), "it is back, too")
+        wait_until(lambda: "pod:x/eth0" in port_names(here), "it is back, too")
         assert query(here.socket, "ports")["missing"] == []
         here.delete("x", space, **KERNEL)
 
