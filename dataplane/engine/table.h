@@ -59,7 +59,7 @@ struct table *cv_table_current(void);
  */
 int cv_table_publish(bool wait);
 
-/* The same without waiting, for what has only been added; while ports are held, put off to the end. */
+/* The same without waiting, for what has been added; while ports are held, put off to the end. */
 int cv_table_publish_added(void);
 
 /* Frees every table; no worker runs any more. */

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cni_virtio.ctl.agent_client import AgentError
+from cni_virtio.ctl.agent_client import AgentError, query
 from tests.smoke.agent import Node, containers, node_without_agent
 from tests.smoke.ports import wait_until
 from tests.smoke.supervised import dataplane
@@ -34,6 +34,9 @@ def test_the_agent_follows_the_dataplane_and_leaves_it_alone(here: Node) -> None
             here.start()
             wait_until(lambda: _pid(here) == first.pid, "the next agent has found it")
             assert here.status()["dataplane"]["restarts"] == 0
+            with pytest.raises(AgentError, match="systemctl restart cni-virtio-dataplane"):
+                query(here.socket, "upgrade")
+            assert first.poll() is None
             first.send_signal(signal.SIGKILL)
             first.wait()
             wait_until(lambda: not here.status()["dataplane"]["running"], "it is missed")

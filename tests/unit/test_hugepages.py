@@ -90,3 +90,26 @@ def test_a_damaged_record_is_said_and_holds_up_nothing(
 
 def test_a_kernel_without_hugepages_is_said(tmp_path: Path) -> None:
     assert "no hugepages of 2 MiB" in Hugepages(tmp_path, tmp_path / "nothing").provide(PAGE)
+
+
+def test_pages_for_one_more_are_added_and_taken_back(hugepages: Hugepages, pool: Pool) -> None:
+    assert hugepages.provide(6 * PAGE) == ""
+    pool.used += 6
+    pool.set(pool.total)
+    assert hugepages.add_beside(6 * PAGE) == 6
+    assert pool.total == 18
+    hugepages.take_back(6)
+    assert pool.total == 12
+    pool.used -= 6
+    pool.set(pool.total)
+    hugepages.give_back()  # what was added for the first is still known
+    assert pool.total == 10
+
+
+def test_no_pages_are_added_if_they_do_not_do_for_one_more(
+    hugepages: Hugepages, pool: Pool
+) -> None:
+    assert hugepages.add_beside(15 * PAGE) is None
+    assert pool.total == 10
+    assert hugepages.add_beside(4 * PAGE) == 0
+    assert pool.total == 10

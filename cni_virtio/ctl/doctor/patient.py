@@ -152,7 +152,7 @@ class Patient:
             return "restart cni-virtio-dataplane (its unit or container)"
         with contextlib.suppress(NotCheckedError):
             if self.dataplane_pid:
-                return f"kill {self.dataplane_pid}: the agent starts it anew"
+                return "run `cni-virtioctl upgrade`: a new one takes its place"
         return "restart cni-virtio-agent"
 
     @cached_property
