@@ -28,6 +28,7 @@ from cni_virtio.operations import Operations
 from cni_virtio.requests import Requests
 from cni_virtio.spec import SUPPORTED_VERSIONS, Code
 from cni_virtio.timings import Timings
+from cni_virtio.upgrade import UpgradeError
 from tests.fuzz_input.fake_verbs import NoDataplane, Verbs
 from tests.fuzz_input.script import Clock, Descriptors, Step, open_fds, steps
 
@@ -109,6 +110,19 @@ class OneLine(logging.Handler):
         assert "\r" not in message, message
 
 
+class Supervisor:
+    """One whose dataplane somebody else starts."""
+
+    def messages(self) -> list[str]:
+        return []
+
+    def status(self) -> dict[str, Any]:
+        return {"pid": None}
+
+    def upgrade(self) -> dict[str, Any]:
+        raise UpgradeError("its own supervisor restarts it")
+
+
 class Watched(Requests):
     """Notes what kind of answer is due, and that no two are."""
 
@@ -116,7 +130,7 @@ class Watched(Requests):
         node = SimpleNamespace(wanted=fake_verbs.wanted, state={}, config=fake_verbs.config)
         operations = Operations(
             cast("Any", node),
-            cast("Any", SimpleNamespace(status=lambda: {"pid": None}, messages=list)),
+            cast("Any", Supervisor()),
             cast("Any", NoDataplane()),
             list,
             cast("Any", None),

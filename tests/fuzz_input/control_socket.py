@@ -21,7 +21,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from dataplane import connection, operations, server, unix_socket, wire
-from dataplane.operations import Operations
+from dataplane.holding import Holding
+from dataplane.operations import Answer, Operations
 from dataplane.server import Server
 from dataplane.stop import Stop
 from dataplane.wire import Code, Request, WireError
@@ -68,15 +69,23 @@ class Fence:
             raise WireError(Code.NOT_FOUND, "the directory cannot be used for a socket")
 
 
+class Immovable:
+    """Stands in for the control socket's place: no path outside of the test's folder is touched."""
+
+    def move(self, path: str) -> None:
+        raise WireError(Code.IO, f"the control socket cannot be moved to {path}")
+
+
 class Watched(Operations):
     """Checks of each request that it is done wholly or not at all."""
 
     def __init__(self, engine: FakeEngine, stop: Stop) -> None:
-        super().__init__(cast("Any", engine), cast("Any", _OPTIONS), stop)
+        place, holding = cast("Any", Immovable()), Holding(cast("Any", engine))
+        super().__init__(cast("Any", engine), cast("Any", _OPTIONS), place, holding, stop)
         self._fake = engine
         self.served = 0
 
-    def handle(self, request: Request, fds: list[int]) -> dict[str, Any]:
+    def handle(self, request: Request, fds: list[int]) -> Answer:
         self.served += 1
         before = self._fake.state()
         try:

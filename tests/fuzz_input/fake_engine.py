@@ -44,6 +44,14 @@ class FakeEngine:
         for name in list(self.ports):
             self._close(name)
 
+    def clear(self) -> None:
+        """Delete everything."""
+        self.stop()
+        self.networks.clear()
+
+    def hold(self, _on: bool) -> None:
+        self._fail()
+
     def dpdk_version(self) -> str:
         return "none"
 
