@@ -56,6 +56,12 @@ class Dataplane:
         self.told.append(f"+{spec.name}")
         self.ports_there[spec.name] = spec
 
+    def hold(self, _ms: int) -> None:
+        """Have nothing to hold."""
+
+    def port_fds(self, _name: str) -> list[int]:
+        return []
+
     def port_del(self, name: str) -> None:
         self.told.append(f"-{name}")
         del self.ports_there[name]

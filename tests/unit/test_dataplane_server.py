@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from dataplane import server, unix_socket, wire
 from dataplane.client import DataplaneClient, DataplaneUnavailable
+from dataplane.operations import Answer
 from dataplane.stop import Stop
 from tests.unit import dataplane_process
 from tests.unit.dataplane_process import (
@@ -242,8 +243,8 @@ def test_what_nobody_foresaw_costs_one_client_its_connection(
     socket_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Answers:
-        def handle(self, request: wire.Request, fds: list[int]) -> wire.JsonObject:
-            return {}
+        def handle(self, request: wire.Request, fds: list[int]) -> Answer:
+            return Answer({})
 
     def fail(body: bytes) -> wire.JsonObject:
         if b"bad" in body:

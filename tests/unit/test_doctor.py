@@ -86,7 +86,7 @@ def test_the_remedy_is_who_starts_the_dataplane(patient: Patient, supervisor: st
     with_answer(patient, dataplane=running, messages=[message])
     vars(patient)["dataplane_pid"] = 4711
     by_agent = supervisor == "agent"
-    means = "kill 4711: " if by_agent else "restart cni-virtio-dataplane "
+    means = "run `cni-virtioctl upgrade`: " if by_agent else "restart cni-virtio-dataplane "
     for look in (agent.dataplane, memory.hugepages, shim.versions):
         (finding,) = look(patient)
         assert means in finding.remedy
