@@ -16,7 +16,8 @@ import pytest
 from cni_virtio.ctl.agent_client import query
 from tests.smoke.agent import Node, containers, node
 from tests.smoke.fleet import KERNEL, Fleet, fleet
-from tests.smoke.losses import (
+from tests.smoke.netns import Netns
+from tests.smoke.outages import (
     assert_little_lost,
     figures,
     is_back,
@@ -25,7 +26,6 @@ from tests.smoke.losses import (
     port_names,
     until_all_go_on,
 )
-from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 from tests.smoke.stream import stream
 from tests.smoke.traffic import ping

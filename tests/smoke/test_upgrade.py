@@ -14,7 +14,7 @@ from cni_virtio.ctl.agent_client import AgentError, query
 from cni_virtio.ctl.cli import cli
 from tests.smoke.agent import Node, node, until_gone
 from tests.smoke.fleet import Fleet, fleet
-from tests.smoke.losses import assert_little_lost, losing_nothing, until_all_go_on
+from tests.smoke.outages import assert_little_lost, losing_nothing, until_all_go_on
 
 LITTLE_MEMORY = 8 << 30
 """Of addresses: enough for a program, and not for what EAL reserves."""
