@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
+from cni_virtio import descriptors
 from cni_virtio.config import AgentConfig, ConfigError, load
 from dataplane import logs
 from dataplane.notify import Notifier
@@ -57,6 +58,7 @@ def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     from cni_virtio.state import StateError
     from dataplane.privileges import PrivilegeError
 
+    descriptors.raise_limit()
     notifier = Notifier()
     signalled = _catch_signals()
     try:

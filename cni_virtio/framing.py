@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import struct
 import time
 from dataclasses import dataclass, field
 from typing import Final
+
+from cni_virtio import descriptors
 
 CNI_MAGIC: Final = b"CNV1"
 OPERATOR_MAGIC: Final = b"CNV2"
@@ -19,13 +22,14 @@ REQUEST_PATIENCE_S: Final = 10.0
 _HEADER: Final = struct.Struct("<4sIII")
 _REPLY: Final = struct.Struct("<II")
 _FLAG_FD: Final = 1
+_FDS: Final = "descriptors"
 _REPLY_PATIENCE_S: Final = 10.0
 _DRAIN_PATIENCE_S: Final = 1.0
 _FD_BYTES: Final = array.array("i").itemsize
 
 
 class FrameError(Exception):
-    """A request that cannot be read; `too_big` names the part that is over its limit."""
+    """A request that cannot be read; `too_big` names the part that is over a limit."""
 
     def __init__(self, text: str, too_big: str = "") -> None:
         super().__init__(text)
@@ -97,7 +101,9 @@ def _receive_header(connection: socket.socket, deadline_s: float, fds: list[int]
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds += array.array("i", payload[: len(payload) - len(payload) % _FD_BYTES])
         if flags & socket.MSG_CTRUNC:
-            raise FrameError("descriptors were lost: too many came, or too many are open here")
+            if fds:
+                raise FrameError("brings more descriptors than the one of a namespace")
+            raise FrameError(f"its namespace got lost{descriptors.remedy(errno.EMFILE)}", _FDS)
         if not part:
             if data:
                 raise FrameError(f"ended after {len(data)} bytes of its header")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cni_virtio import descriptors
 from cni_virtio.spec import CniError, Code
 
 MAX_STDOUT_BYTES = 1 << 20
@@ -63,7 +64,9 @@ class Run:
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise CniError(Code.IO_FAILURE, f"{plugin}: cannot be executed: {reason}") from None
+            hint = descriptors.remedy(getattr(error, "errno", None) or 0)
+            code = Code.TRY_AGAIN_LATER if hint else Code.IO_FAILURE
+            raise CniError(code, f"{plugin}: cannot be executed: {reason}{hint}") from None
         try:
             self._exchange = _Exchange(self._process, stdin)
         except OSError as error:

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from cni_virtio import descriptors
+
 _CLONE_NEWNET: Final = 0x40000000
 _MS_BIND: Final = 0x1000
 _MNT_DETACH: Final = 2
@@ -54,7 +56,7 @@ def entered(netns_fd: int | None) -> Iterator[None]:
     if netns_fd is None:
         yield
         return
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = open_netns("/proc/thread-self/ns/net")
     try:
         _setns(netns_fd, "cannot enter the network namespace")
         try:
@@ -80,7 +82,8 @@ def open_netns(path: str | Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         number = error.errno or errno.EIO
-        raise NetnsError(number, f"network namespace {path}: {os.strerror(number)}") from None
+        text = f"network namespace {path}: {os.strerror(number)}{descriptors.remedy(number)}"
+        raise NetnsError(number, text) from None
 
 
 def is_netns(fd: int) -> bool:

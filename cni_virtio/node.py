@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,4 +41,6 @@ def as_cni_errors() -> Iterator[None]:
     except StateError as error:
         raise CniError(Code.IO_FAILURE, f"agent.state_dir: {error}") from error
     except OSError as error:
-        raise CniError(Code.NETWORK_SETUP, str(error)) from error
+        out_of_fds = error.errno in (errno.EMFILE, errno.ENFILE)
+        code = Code.TRY_AGAIN_LATER if out_of_fds else Code.NETWORK_SETUP
+        raise CniError(code, str(error)) from error

@@ -74,6 +74,7 @@ class Requests:
         code = {
             "environment": Code.INVALID_ENVIRONMENT,
             "stdin": Code.DECODING_FAILURE,
+            "descriptors": Code.TRY_AGAIN_LATER,
         }.get(error.too_big, Code.IO_FAILURE)
         return 1, _json(CniError(code, f"request: {error}").to_json(SUPPORTED_VERSIONS[-1]))
 

@@ -16,6 +16,7 @@ import socket
 import struct
 from typing import Final
 
+from cni_virtio import descriptors
 from cni_virtio.netns import NetnsError, entered
 
 _TUN: Final = "/dev/net/tun"
@@ -33,7 +34,6 @@ _REMEDY: Final = {
     errno.ENOENT: f"{_TUN} is missing: load the tun module, or mknod it (character device 10:200)",
     errno.EACCES: f"no access to {_TUN}: allow device 10:200 to the agent",
     errno.EPERM: "not permitted: the agent needs CAP_NET_ADMIN in the namespace",
-    errno.EMFILE: "the agent is out of file descriptors: raise its limit (LimitNOFILE)",
     errno.EINVAL: (
         "there is an interface of that name with another number of queues, or no tap:"
         " delete it (ip link delete) or choose another name"
@@ -137,4 +137,5 @@ def _open_queues(ifname: str, queues: int, extra_flags: int) -> list[int]:
 
 def _explained(error: OSError, what: str) -> NetnsError:
     number = error.errno or errno.EIO
-    return NetnsError(number, f"{what}: {_REMEDY.get(number, os.strerror(number))}")
+    reason = _REMEDY.get(number, os.strerror(number))
+    return NetnsError(number, f"{what}: {reason}{descriptors.remedy(number)}")

@@ -9,6 +9,7 @@ from typing import Any
 from cni_virtio import ipam, netconf, netns
 from cni_virtio.attach import attach
 from cni_virtio.check import check
+from cni_virtio.descriptors import Descriptors
 from cni_virtio.detach import detach, reclaim
 from cni_virtio.netconf import NetConf
 from cni_virtio.node import Node
@@ -26,6 +27,7 @@ class Verbs:
     def __init__(self, node: Node, turns: Turns) -> None:
         self._node = node
         self._turns = turns
+        self._descriptors = Descriptors()
         self._verbs: dict[str, Callable[[Request, NetConf], dict[str, Any] | None]] = {
             "ADD": self.add,
             "DEL": self.delete,
@@ -42,7 +44,10 @@ class Verbs:
     def add(self, request: Request, conf: NetConf) -> dict[str, Any]:
         """Attach a container and return the result."""
         _check_namespace(request)
-        with self._turns.of_container(conf.name, request.container_id):
+        with (
+            self._turns.of_container(conf.name, request.container_id),
+            self._descriptors.for_call(conf.queues),
+        ):
             return attach(self._node, request, conf).to_json(conf.cni_version)
 
     def delete(self, request: Request, conf: NetConf) -> None:

@@ -33,6 +33,8 @@ class Connection:
         self.sock = sock
         self.fds: list[int] = []
         """Descriptors that came with the message at hand; closed here unless taken out."""
+        self.fds_lost = False
+        """More came with it than this process may open."""
         self.deadline_s: float | None = None
         self.closing = False
         """Close as soon as what was sent is written."""
@@ -86,7 +88,8 @@ class Connection:
         self._set_deadline(self.sending)
 
     def close_fds(self) -> None:
-        """Close the descriptors that nobody took."""
+        """Close the descriptors that nobody took, at the end of the message at hand."""
+        self.fds_lost = False
         while self.fds:
             os.close(self.fds.pop())
 
@@ -103,11 +106,11 @@ class Connection:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 whole = len(data) - len(data) % _FD_BYTES
                 self.fds += array.array("i", data[:whole])
-        if flags & socket.MSG_CTRUNC or len(self.fds) > MAX_FDS:
-            reason = (
-                f"file descriptors were lost: over {MAX_FDS} with one message, or too many open"
-            )
+        truncated = bool(flags & socket.MSG_CTRUNC)
+        if len(self.fds) > MAX_FDS or (truncated and len(self.fds) == MAX_FDS):
+            reason = f"over {MAX_FDS} file descriptors came with one message"
             raise WireError(Code.NO_RESOURCE, reason)
+        self.fds_lost |= truncated
         return chunk
 
     def _set_deadline(self, under_way: bool) -> None:

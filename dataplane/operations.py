@@ -48,6 +48,7 @@ _CODES = {
     errno.ENFILE: Code.NO_RESOURCE,
     errno.ENOTSUP: Code.UNSUPPORTED,
 }
+_OUT_OF_FDS = (errno.EMFILE, errno.ENFILE)
 
 
 _hold_ms = fields.integer(0, MOST_MS)
@@ -107,6 +108,11 @@ class Operations:
         except EngineError as e:
             code = _CODES.get(e.errno or 0, Code.IO)
             raise WireError(code, e.strerror or str(e)) from e
+        except WireError as e:
+            if isinstance(e.__cause__, OSError) and e.__cause__.errno in _OUT_OF_FDS:
+                hint = "raise the dataplane's limit (LimitNOFILE)"
+                raise WireError(Code.NO_RESOURCE, f"{e.message}: {hint}") from e
+            raise
 
     def close(self) -> None:
         """Delete every port and network, the uplinks that carry their traffic last."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 64
 
+_OUT_OF_FDS = "the dataplane is out of file descriptors: raise its limit (LimitNOFILE)"
+_DEAF_S = 0.1
+
 log = logging.getLogger("dataplane")
 
 
@@ -57,7 +60,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         # Given up for a moment when descriptors run out, to turn the next client away.
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd = _spare_fd()
+        self._deaf_until_s: float | None = None
 
     def run(self) -> None:
         """Serve until stopped. The listener and the connections stay open for `close`."""
@@ -73,6 +77,7 @@ class Server:
                 else:
                     self._stop.drain()
             self._drop_stalled()
+            self._listen_again()
             for chore in self._chores:
                 chore.act()
             if arrivals:
@@ -85,11 +90,11 @@ class Server:
             self._drop(connection)
         self._selector.close()
         self._listener.close()
-        os.close(self._spare_fd)
+        self._give_up_spare_fd()
 
     def _patience_s(self) -> float | None:
         dues_s = [*(c.due_s for c in self._chores), *(c.deadline_s for c in self._connections)]
-        deadlines = [due_s for due_s in dues_s if due_s is not None]
+        deadlines = [due_s for due_s in (*dues_s, self._deaf_until_s) if due_s is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def _drop_stalled(self) -> None:
@@ -118,11 +123,26 @@ class Server:
 
         Left waiting, it would keep the listener readable and this loop spinning.
         """
-        log.warning("a client was turned away: too many open files")
-        os.close(self._spare_fd)
+        log.warning("a client was turned away: %s", _OUT_OF_FDS)
+        self._give_up_spare_fd()
         with suppress(OSError):
             self._listener.accept()[0].close()
-        self._spare_fd = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._spare_fd = _spare_fd()
+        if self._spare_fd is None:  # the limit has been lowered below what is open
+            self._selector.unregister(self._listener)
+            self._deaf_until_s = time.monotonic() + _DEAF_S
+
+    def _give_up_spare_fd(self) -> None:
+        if self._spare_fd is not None:
+            os.close(self._spare_fd)
+            self._spare_fd = None
+
+    def _listen_again(self) -> None:
+        """Look at the listener again some time after descriptors had run out altogether."""
+        if self._deaf_until_s is not None and self._deaf_until_s <= time.monotonic():
+            self._deaf_until_s = None
+            self._spare_fd = _spare_fd()
+            self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _admit(self, connection: Connection) -> None:
         self._connections.add(connection)
@@ -159,7 +179,12 @@ class Server:
 
     def _serve(self, connection: Connection, body: bytes) -> None:
         request = Request.from_json(decode(body))
-        frame, fds = self._reply(request, connection.fds)
+        fds: Sequence[int] = ()
+        if connection.fds_lost:
+            error = WireError(Code.NO_RESOURCE, _OUT_OF_FDS)
+            frame = encode(error_reply(request.id, error))
+        else:
+            frame, fds = self._reply(request, connection.fds)
         connection.close_fds()
         self._send(connection, frame, fds)
 
@@ -204,3 +229,10 @@ class Server:
         self._connections.discard(connection)
         self._selector.unregister(connection.sock)
         connection.close()
+
+
+def _spare_fd() -> int | None:
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None

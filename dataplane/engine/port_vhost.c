@@ -195,6 +195,19 @@ static bool bound_queues(const struct vhost *device) {
                                               RTE_MIN(device->port->queues, MAX_PAIRS)) == 0;
 }
 
+/* With the errno of what librte_vhost tried last. */
+static int not_registered(const struct vhost *device) {
+    const char *name = device->port->name;
+
+    if (errno == EMFILE || errno == ENFILE)
+        return cv_fail(EMFILE,
+                       "%s: the dataplane is out of file descriptors: raise its limit "
+                       "(LimitNOFILE)",
+                       name);
+    return cv_fail(ENOSPC, "%s: librte_vhost took no socket at %s (at most 1024 in all)", name,
+                   device->path);
+}
+
 static int start_driver(struct vhost *device) {
     uint64_t flags = RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS;
     uint64_t without = VIRTIO_F(VIRTIO_NET_HOST_UFO) | VIRTIO_F(VIRTIO_NET_GUEST_UFO) |
@@ -202,9 +215,9 @@ static int start_driver(struct vhost *device) {
 
     if (device->connect)
         flags |= RTE_VHOST_USER_CLIENT;
+    errno = 0;
     if (rte_vhost_driver_register(device->path, flags) != 0)
-        return cv_fail(ENOSPC, "%s: librte_vhost took no socket at %s (at most 1024 in all)",
-                       device->port->name, device->path);
+        return not_registered(device);
     if (rte_vhost_driver_disable_features(device->path, without) == 0 &&
         rte_vhost_driver_set_protocol_features(device->path, PROTOCOL_FEATURES) == 0 &&
         bound_queues(device) && rte_vhost_driver_callback_register(device->path, &callbacks) == 0 &&
