@@ -21,17 +21,21 @@ def delete_link(netns_fd: int | None, ifname: str, driver: str) -> None:
 
     One that is gone already is fine. Raises NetnsError as `links.delete_link` does.
     """
+    # What is begun here may go on after the return: it must not hit an interface that comes then.
+    index = links.index_of(netns_fd, ifname)
+    if index is None:
+        return
     own_fd = None if netns_fd is None else os.dup(netns_fd)  # it may outlast the caller's
-    deletion = Meanwhile(lambda: _delete(own_fd, ifname, driver))
+    deletion = Meanwhile(lambda: _delete(own_fd, ifname, driver, index))
     while not deletion.ended(_LOOK_EVERY_S):
-        if not links.exists(netns_fd, ifname):
+        if links.index_of(netns_fd, ifname) != index:
             return
     deletion.result()
 
 
-def _delete(own_fd: int | None, ifname: str, driver: str) -> None:
+def _delete(own_fd: int | None, ifname: str, driver: str, index: int) -> None:
     try:
-        links.delete_link(own_fd, ifname, driver)
+        links.delete_link(own_fd, ifname, driver, index)
     finally:
         if own_fd is not None:
             os.close(own_fd)

@@ -32,6 +32,7 @@ __all__ = [
     "delete_link",
     "exists",
     "has_carrier",
+    "index_of",
     "inspect",
     "mac_of",
     "prepare",
@@ -163,14 +164,17 @@ def add_route(netns_fd: int | None, ifname: str, route: Route) -> None:
         batch.send()
 
 
-def delete_link(netns_fd: int | None, ifname: str, driver: str | None = None) -> bool:
+def delete_link(
+    netns_fd: int | None, ifname: str, driver: str | None = None, index: int | None = None
+) -> bool:
     """Delete an interface; with `driver` ("tun", "veth"), only one of that. False if absent.
 
+    With the `index` of an earlier look, one that has come by the name since is left alone.
     Raises NetnsError: EPERM if the interface is another driver's, or the kernel's refusal.
     """
     with entered(netns_fd):
         try:
-            index = _index(ifname)
+            index = index or _index(ifname)
             if driver is not None and (found := _driver(ifname)) != driver:
                 raise NetnsError(errno.EPERM, f"interface {ifname} is not ours (driver {found})")
             batch = Batch()
@@ -185,14 +189,21 @@ def delete_link(netns_fd: int | None, ifname: str, driver: str | None = None) ->
 
 def exists(netns_fd: int | None, ifname: str) -> bool:
     """Tell whether an interface of that name is in the namespace. Raises NetnsError."""
+    return index_of(netns_fd, ifname) is not None
+
+
+def index_of(netns_fd: int | None, ifname: str) -> int | None:
+    """Give the number that no other interface of the namespace gets; None if there is none.
+
+    Raises NetnsError.
+    """
     with entered(netns_fd):
         try:
-            _index(ifname)
+            return _index(ifname)
         except NetnsError as error:
             if error.errno == errno.ENODEV:
-                return False
+                return None
             raise
-    return True
 
 
 def inspect(netns_fd: int | None, ifname: str) -> LinkView | None:
