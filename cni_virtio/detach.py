@@ -108,9 +108,13 @@ def _unplug(node: Node, attachment: Attachment) -> None:
     Does not fail: without a dataplane there is no port, and it will not be wanted any more.
     """
     node.wanted.remove(attachment.key)
+    with step("dataplane"):
+        _withdraw(node, attachment, port_names(attachment))
+
+
+def _withdraw(node: Node, attachment: Attachment, names: list[str]) -> None:
     try:
-        with step("dataplane"):
-            node.converger.withdraw(attachment.network, port_names(attachment))
+        node.converger.withdraw(attachment.network, names)
     except DataplaneUnavailable as error:
         log.info("%s/%s: its port is removed later: %s", *attachment.key, error)
     except (DataplaneError, OSError) as error:
@@ -132,15 +136,18 @@ def _remove_rest(node: Node, attachment: Attachment, netns_fd: int | None) -> No
         if not node.wanted.has_socket(attachment.socket_path):  # as a pod's next sandbox may
             all_of_it.callback(_remove_interface, attachment, netns_fd)
         all_of_it.callback(_remove_masquerade, node, attachment.key)
-        _remove_gateway(node, attachment.network)
+        _remove_gateway(node, attachment)
 
 
-def _remove_gateway(node: Node, network: str) -> None:
+def _remove_gateway(node: Node, attachment: Attachment) -> None:
     """Remove the host's interface once nobody wants it, whichever agent made it."""
+    network = attachment.network
     if node.wanted.has_gateway(network) or not links.exists(None, gateway_ifname(network)):
         return
     with step("gateway"), node.converger.paused():
         if not node.wanted.has_gateway(network):
+            # Else an ADD could find the port that another DEL is about to remove.
+            _withdraw(node, attachment, [gateway_port_name(network)])
             node.gateways.close(network)
 
 

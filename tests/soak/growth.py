@@ -16,7 +16,7 @@ from tests.smoke.agent import Node
 _COUNT_SLACK: Final = 2
 _THREADS_SLACK: Final = 16
 """So many more threads may wait for connections after there have been many at once."""
-_RSS_SLACK_KIB: Final = 2048
+_RSS_SLACK_KIB: Final = 4096
 _WARM_UP_SAMPLES: Final = 6
 _SETTLES_S: Final = 5
 
