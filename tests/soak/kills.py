@@ -40,11 +40,18 @@ def wait_back(model: Model) -> None:
     wait_until(is_back, "all ports are back", _BACK_TIMEOUT_S)
 
 
+def _dataplane_pid(model: Model) -> int:
+    """Wait until the agent knows the dataplane that answers, and give its process id."""
+    wait_back(model)
+    pid: int = model.node.status()["dataplane"]["pid"]
+    return pid
+
+
 # --- steps ----------------------------------------------------------------------------------------
 
 
 def _kill_dataplane(model: Model, number: signal.Signals) -> str:
-    pid = model.node.status()["dataplane"]["pid"]
+    pid = _dataplane_pid(model)
     with counting_silence(model, f"dataplane {number.name}", may_lose=True):
         os.kill(pid, number)
         until_gone(pid)
@@ -70,7 +77,7 @@ def kill_agent(model: Model) -> str:
 
 
 def kill_both(model: Model) -> str:
-    pid = model.node.status()["dataplane"]["pid"]
+    pid = _dataplane_pid(model)
     with counting_silence(model, "both", may_lose=True):
         model.node.end(signal.SIGKILL)
         os.kill(pid, signal.SIGKILL)
@@ -122,7 +129,7 @@ def kill_agent_during_add(model: Model) -> str:
 
 
 def kill_dataplane_during_add(model: Model) -> str:
-    pid = model.node.status()["dataplane"]["pid"]
+    pid = _dataplane_pid(model)
 
     def revive() -> None:
         until_gone(pid)
