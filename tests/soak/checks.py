@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
-from cni_virtio.ctl.agent_client import query
+from cni_virtio.ctl.agent_client import AgentError, query
 from tests.smoke.ports import wait_until
 from tests.soak.model import APART, PODS, Container, Model
 
@@ -17,10 +18,10 @@ _SETTLES_S = 10
 def matches(model: Model) -> None:
     """Compare all; raises AssertionError that says what differs."""
     ports = {each["spec"]["name"]: each for each in query(model.node.socket, "ports")["ports"]}
-    assert ports.keys() == _expected_ports(model)
+    assert ports.keys() == _expected_ports(model), sorted(ports)
     status = model.node.status()
-    assert status["failures"] == {}
-    assert status["attachments"] == len(model.containers)
+    assert status["failures"] == {}, status["failures"]
+    assert status["attachments"] == len(model.containers), status["attachments"]
     _check_records(model)
     _check_leases(model)
     for container in model.containers.values():
@@ -30,6 +31,20 @@ def matches(model: Model) -> None:
         else:
             _check_socket(container)
     _check_forwarding(model)
+
+
+def comes_to_match(model: Model) -> None:
+    """Compare all, as often as it takes for what has been started anew to be as before."""
+    deadline_s = time.monotonic() + _SETTLES_S
+    while True:
+        try:
+            matches(model)
+        except (AssertionError, AgentError):
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _expected_ports(model: Model) -> set[str]:
@@ -49,7 +64,7 @@ def _check_leases(model: Model) -> None:
     files = list(model.node.directory.glob("ipam/*/10.*"))
     found = {(path.parent.name, path.name): path.read_text().split()[0] for path in files}
     expected = {(each.kind.net.name, each.address): each.name for each in model.containers.values()}
-    assert found == expected
+    assert found == expected, found
 
 
 def _check_port(container: Container, port: dict[str, Any]) -> None:
@@ -90,7 +105,7 @@ def _check_forwarding(model: Model) -> None:
         found = {each["mac"]: each["port"] for each in entries}
         expected = {each.mac: each.port for each in here}
         hosts = {mac: port for mac, port in found.items() if port == f"host:{net.name}"}
-        assert found == expected | hosts
+        assert found == expected | hosts, found
         assert len(hosts) == model.has_gateway(net)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from tests.smoke.agent import node
@@ -105,7 +107,9 @@ def _explained(report: Report, last: deque[str]) -> Iterator[None]:
         yield
     except Exception as error:
         steps = "\n".join(last)
-        text = f"seed {report.seed}, step {report.steps}: {type(error).__name__}: {error}"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}: {place.line}"
+        text = f"seed {report.seed}, step {report.steps}: {type(error).__name__}: {error}\n{where}"
         so_far = "\n".join(report.lines())
         raise SoakError(f"{text}\nthe last steps:\n{steps}\n{so_far}") from error
 
@@ -118,7 +122,10 @@ def _step(model: Model, report: Report, last: deque[str]) -> None:
     report.taken[step.__name__] += 1
     last.append(f"{report.steps} {step.__name__} …")
     last[-1] = f"{report.steps} {step.__name__} {step(model)}"
-    checks.matches(model)
+    if step in kills.ALL:
+        checks.comes_to_match(model)
+    else:
+        checks.matches(model)
 
 
 def _look(model: Model, report: Report) -> None:
