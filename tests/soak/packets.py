@@ -146,8 +146,10 @@ def application(model: Model) -> str:
     if not applications:
         return "none there"
     container = model.random.choice(applications)
-    device = ",server=1" if container.kind.role == "server" else ""
-    port = _Socket(model, container)
+    port, device = _Socket(model, container), ""
+    if container.kind.role == "server":
+        port.path.unlink(missing_ok=True)  # of one that was killed
+        device = ",server=1"
     with running_testpmd(port, "icmpecho", device=device):
         for other in model.kernel(PODS)[:2]:
             assert ping(other.space, container.address) == 3, f"{other.name} asks {container.name}"
