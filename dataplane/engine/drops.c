@@ -26,6 +26,7 @@ static const char *const drop_names[CV_DROP_COUNT] = {
     [CV_DROP_RX_ERROR] = "rx_error",
     [CV_DROP_RX_MISSED] = "rx_missed",
     [CV_DROP_INGRESS_LIMIT] = "ingress_limit",
+    [CV_DROP_FLOOD] = "flood",
 };
 
 const char *cv_drop_name(int reason) {

@@ -57,6 +57,7 @@ enum cv_drop {
     CV_DROP_RX_ERROR,       /* the device found it broken */
     CV_DROP_RX_MISSED,      /* the device had no room for it: its rings were not emptied in time */
     CV_DROP_INGRESS_LIMIT,  /* over the rate into the container, and as much waits as may */
+    CV_DROP_FLOOD,          /* broadcast or multicast over what a container's copies may cost */
     CV_DROP_COUNT
 };
 

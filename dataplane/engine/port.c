@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "flood.h"
 #include "packet.h"
 #include "publisher.h"
 #include "registry.h"
@@ -202,6 +203,7 @@ int cv_port_add(const struct cv_port_conf *conf) {
     if (port == NULL)
         return cv_fail(ENOMEM, "%s: out of memory for a port of %u queues; raise memory",
                        conf->name, conf->queues);
+    cv_flood_begin(port);
     ret = set_limits(port, &conf->limits);
     if (ret == 0)
         ret = port->ops->open(port, conf);

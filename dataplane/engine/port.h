@@ -82,6 +82,7 @@ struct lane {
     uint64_t sw_gso_packets;
     uint64_t sw_csum_packets;
     uint64_t ingress_held_packets; /* that had to wait for credit */
+    uint64_t cycles_per_copy;      /* of what it broadcasts; 0: not known yet */
     struct lane *next_holding;     /* of the worker's, while is_holding */
     bool is_holding;
     struct tx_queue tx[];
@@ -130,6 +131,7 @@ struct port {
     /* shared by the workers */
     struct limit ingress; /* into the container: what the engine sends */
     struct limit egress;  /* out of it: what the engine receives */
+    struct limit flood;   /* containers: the cycles that copies of what they broadcast may take */
 
     /* control thread */
     char name[CV_NAME_SIZE];

@@ -2,6 +2,7 @@
 /* One burst's way through the network it came from. */
 #include <rte_prefetch.h>
 
+#include "flood.h"
 #include "forward.h"
 #include "packet.h"
 #include "spoof.h"
@@ -19,6 +20,11 @@ static void send_to_trunk(struct burst *burst, const struct network_view *networ
 
 static void send_group(struct burst *burst, const struct network_view *network,
                        struct rte_mbuf *packet) {
+    if (burst->in->role == CV_ROLE_CONTAINER &&
+        !cv_flood_admit(burst->worker, burst->in, network->n_members)) {
+        cv_drop(burst->lane, CV_DROP_FLOOD, packet);
+        return;
+    }
     if (!cv_forward_make_shareable(burst, packet))
         return;
     cv_forward_to_members(burst, network, packet);

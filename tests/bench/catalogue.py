@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.bench.churn import CHURN
 from tests.bench.cni import CNI
+from tests.bench.fair import FAIR
 from tests.bench.idle import IDLE
 from tests.bench.measure import Bench
 from tests.bench.mixed import MIXED
@@ -21,6 +22,6 @@ from tests.bench.vhost import VHOST, VHOST_1500, VHOST_SPLIT
 GROUPS: Final[Mapping[str, tuple[Bench, ...]]] = {
     "User-space containers": (VHOST, VHOST_SPLIT, VHOST_1500, UPLINK, PORTS, SCALE),
     "Kernel containers": (TCP1, TCP4, RR, UDP, MIXED),
-    "Behaviour": (IDLE, CHURN, START, CNI),
+    "Behaviour": (IDLE, CHURN, FAIR, START, CNI),
 }
 BENCHES: Final = tuple(bench for benches in GROUPS.values() for bench in benches)
