@@ -7,8 +7,8 @@
 #include "port.h"
 #include "worker.h"
 
-/* One twentieth of a worker's time; at once 5 ms of it, enough for a container's first words. */
-#define SHARE_DIVISOR 20
+/* About 3 % of a worker's time; at once 5 ms of it, enough for a container's first words. */
+#define SHARE_DIVISOR 32
 #define BURSTS_PER_S 200
 
 /* What a copy is thought to cost until one has been made, and how much one measurement counts. */
