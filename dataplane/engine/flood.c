@@ -7,9 +7,12 @@
 #include "port.h"
 #include "worker.h"
 
-/* About 3 % of a worker's time; at once 5 ms of it, enough for a container's first words. */
+/*
+ * About 3 % of a worker's time; at once 50 ms of it, in which a container can ask for the addresses
+ * of fifty others among 250.
+ */
 #define SHARE_DIVISOR 32
-#define BURSTS_PER_S 200
+#define BURSTS_PER_S 20
 
 /* What a copy is thought to cost until one has been made, and how much one measurement counts. */
 #define COPIES_PER_S 1000000
