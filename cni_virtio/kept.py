@@ -36,7 +36,8 @@ class KeptTaps:
     def __init__(self, most: int | None = None) -> None:
         self._lock = threading.Lock()
         self._fds: dict[str, list[int]] = {}
-        self._discarded: list[list[int]] = []
+        self._discarded: dict[str, list[int]] = {}
+        self._closing = threading.Lock()
         self._attention = threading.Event()
         self._let_go_at_s: float | None = None
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -58,12 +59,13 @@ class KeptTaps:
     def take(self, spec: PortSpec) -> list[int] | None:
         """Hand over what is kept of a port, if its tap lives and has as many queues as asked for.
 
-        What is of no use is closed.
+        What is of no use is closed. Where there is nothing, nothing holds the queues here any more.
         """
         with self._lock:
-            fds = self._fds.pop(spec.name, None)
+            fds = self._fds.pop(spec.name, None) or self._discarded.pop(spec.name, None)
         if fds is None:
-            return None
+            with self._closing:
+                return None
         if spec.kind == "tap" and len(fds) == spec.queues and all(map(_is_attached, fds)):
             return fds
         tap.close_all(fds)
@@ -101,10 +103,11 @@ class KeptTaps:
             # until no CPU can be using it.
             stopping.wait(_LINGER_S)
             self._let_go_in_time()
-            with self._lock:
-                discarded, self._discarded = self._discarded, []
-            for fds in discarded:
-                tap.close_all(fds)
+            with self._closing:
+                with self._lock:
+                    discarded, self._discarded = self._discarded, {}
+                for fds in discarded.values():
+                    tap.close_all(fds)
 
     def wake(self) -> None:
         """Have `run` look at once."""
@@ -132,7 +135,8 @@ class KeptTaps:
     def _discard(self, name: str) -> None:
         fds = self._fds.pop(name, None)
         if fds is not None:
-            self._discarded.append(fds)
+            tap.close_all(self._discarded.pop(name, []))
+            self._discarded[name] = fds
             self._attention.set()
 
 

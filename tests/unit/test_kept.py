@@ -51,6 +51,16 @@ def test_what_is_kept_is_handed_over_once(taps: KeptTaps) -> None:
 
 
 @needs_root
+def test_what_was_just_discarded_is_handed_over_too() -> None:
+    """Its queues are held until it is closed: the tap could not be attached to in another way."""
+    taps, fd = KeptTaps(), open_tap()
+    taps.keep(TAP.name, [fd])
+    taps.discard([TAP.name])
+    assert taps.take(TAP) == [fd]
+    os.close(fd)
+
+
+@needs_root
 def test_another_number_of_queues_is_of_no_use(taps: KeptTaps) -> None:
     fd = open_tap()
     taps.keep(TAP.name, [fd])
