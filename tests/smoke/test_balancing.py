@@ -125,7 +125,7 @@ def test_nothing_is_lost_to_and_from_an_application(lab: Lab) -> None:
     two_queues = ("--rxq=2", "--txq=2")
     with running_testpmd(application, "5tswap", *two_queues, device=",queues=2"):
         wait_until(lambda: application.state()["rx_queues"] == 2, "both queue pairs")
-        assert sorted(cores_of(application)) == WORKER_CORES
+        wait_until(lambda: set(cores_of(application)) == set(WORKER_CORES), "both are served")
         with numbered_and_returned(source, application) as flows:
             for number in range(21, 21 + ROUNDS):
                 plugged(lab, network, number).delete()

@@ -15,7 +15,7 @@ import pytest
 
 from cni_virtio import __version__
 from tests.smoke.agent import Node, containers
-from tests.smoke.doctor import Practice, practice
+from tests.smoke.doctor import RUN, Practice, practice
 from tests.smoke.ports import wait_until
 from tests.unit.dataplane_process import CORES, ROOT
 
@@ -183,7 +183,8 @@ def test_the_dataplane_is_not_as_configured(one: Practice) -> None:
     finding = one.see().only("dataplane")
     assert finding["what"] == "the running dataplane differs: idle adaptive, configured poll"
     pid = one.here.status()["dataplane"]["pid"]
-    subprocess.run(finding["remedy"].partition(":")[0].split(), check=True)
+    assert finding["remedy"].startswith("run `cni-virtioctl upgrade`")
+    subprocess.run([*RUN, "--socket", str(one.here.socket), "upgrade"], check=True)
     wait_until(lambda: one.here.status()["dataplane"]["pid"] not in (None, pid), "it is back", 30)
     one.assert_well()
     one.here.end()
