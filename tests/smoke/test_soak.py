@@ -7,7 +7,7 @@ import pytest
 from tests.soak.growth import Sample, grown
 from tests.soak.run import soak
 
-SECONDS, SEED = 12, 20
+SECONDS, SEED = 6, 20
 
 
 @pytest.mark.timeout(120)
