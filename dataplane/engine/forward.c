@@ -25,10 +25,17 @@ void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
         cv_transmit(burst->worker, out, own);
 }
 
+static bool is_for_routers(const struct rte_mbuf *packet) {
+    return cv_mac_is_for_routers(cv_destination(rte_pktmbuf_mtod(packet, const uint8_t *)));
+}
+
+uint32_t cv_forward_group_ns(const struct network_view *network, const struct rte_mbuf *packet) {
+    return is_for_routers(packet) ? network->routers_ns : network->members_ns;
+}
+
 void cv_forward_to_members(struct burst *burst, const struct network_view *network,
                            struct rte_mbuf *packet) {
-    uint64_t destination = cv_destination(rte_pktmbuf_mtod(packet, const uint8_t *));
-    uint16_t n = cv_mac_is_for_routers(destination) ? network->n_routers : network->n_members;
+    uint16_t n = is_for_routers(packet) ? network->n_routers : network->n_members;
 
     for (uint16_t i = 0; i < n; i++)
         if (network->members[i] != burst->in)

@@ -29,6 +29,9 @@ void cv_forward_tagged(struct burst *burst, struct port *out, uint16_t tci,
 void cv_forward_to_members(struct burst *burst, const struct network_view *network,
                            struct rte_mbuf *packet);
 
+/* What cv_forward_to_members costs a worker, about. */
+uint32_t cv_forward_group_ns(const struct network_view *network, const struct rte_mbuf *packet);
+
 /*
  * Makes a packet fit to be sent by reference to many: nothing may be left for an egress to change
  * in the one header. Returns false, and has dropped the packet, where that is not possible.

@@ -24,6 +24,7 @@ struct worker;
 /* A kind of port. All but rx, tx, arm and disarm are called by the control thread only. */
 struct port_ops {
     const char *name;
+    uint32_t copy_ns; /* that a worker needs to send one small packet alone, about */
 
     /* Opens the device. May call cv_port_set_ready() from now on. Returns 0 or a negative errno. */
     int (*open)(struct port *port, const struct cv_port_conf *conf);
@@ -82,7 +83,6 @@ struct lane {
     uint64_t sw_gso_packets;
     uint64_t sw_csum_packets;
     uint64_t ingress_held_packets; /* that had to wait for credit */
-    uint64_t cycles_per_copy;      /* of what it broadcasts; 0: not known yet */
     struct lane *next_holding;     /* of the worker's, while is_holding */
     bool is_holding;
     struct tx_queue tx[];

@@ -319,6 +319,7 @@ static void ethdev_state(struct port *port, struct cv_port_state *state) {
 
 const struct port_ops cv_ethdev_ops = {
     .name = "ethdev",
+    .copy_ns = 500, /* vhost-net has to be woken, often */
     .open = ethdev_open,
     .close = ethdev_close,
     .rx = ethdev_rx,

@@ -20,13 +20,13 @@ static void send_to_trunk(struct burst *burst, const struct network_view *networ
 
 static void send_group(struct burst *burst, const struct network_view *network,
                        struct rte_mbuf *packet) {
+    if (!cv_forward_make_shareable(burst, packet))
+        return;
     if (burst->in->role == CV_ROLE_CONTAINER &&
-        !cv_flood_admit(burst->worker, burst->in, network->n_members)) {
+        !cv_flood_admit(burst->in, cv_forward_group_ns(network, packet))) {
         cv_drop(burst->lane, CV_DROP_FLOOD, packet);
         return;
     }
-    if (!cv_forward_make_shareable(burst, packet))
-        return;
     cv_forward_to_members(burst, network, packet);
     if (network->twin != NULL)
         send_to_trunk(burst, network, network->twin, cv_share(packet));

@@ -77,7 +77,9 @@ static bool may_route(const struct port *port) {
 static void add_member(struct network_view *network, struct port *port) {
     uint16_t at = network->n_members++;
 
+    network->members_ns += port->ops->copy_ns;
     if (may_route(port)) {
+        network->routers_ns += port->ops->copy_ns;
         network->members[at] = network->members[network->n_routers];
         at = network->n_routers++;
     }

@@ -22,8 +22,10 @@ struct network_view {
     struct port *twin;   /* of the uplink, or NULL */
     struct learned *learned;
     uint16_t vlan;
-    uint16_t n_members; /* ready ports but the trunks */
-    uint16_t n_routers; /* the first of them: what may be a router */
+    uint16_t n_members;  /* ready ports but the trunks */
+    uint16_t n_routers;  /* the first of them: what may be a router */
+    uint32_t members_ns; /* what a packet to all of them costs a worker, about */
+    uint32_t routers_ns;
     struct port **members;
 };
 

@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "flood.h"
 #include "limit.h"
 #include "shape.h"
 #include "watch.h"
@@ -151,8 +150,6 @@ static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
     worker->home = poll->home;
     cv_switch(worker, poll->port, packets, n);
     cv_transmit_flush(worker);
-    if (unlikely(worker->copies > 0))
-        cv_flood_measure(worker, poll->port);
     if (worker->charges)
         charge(worker, rx);
     return n;

@@ -42,8 +42,6 @@ struct worker {
     uint16_t home; /* of the receive queue being served */
     bool charges;  /* counts the cycles that each queue takes */
     uint64_t charged_until;
-    uint32_t copies; /* of the burst being served, made for broadcasts of a container */
-    uint64_t copies_since;
 
     struct table *table;
     struct poll *polls;
