@@ -71,7 +71,8 @@ class Converger:
         self.kept.dataplane_is_away(False)
         with self._mirror.held_while_empty(_HOLD_MS):
             self.recover()
-        self._mirror.share_queues()
+        with self._lock:
+            self._mirror.share_queues()
 
     def hand_over(self, take_place: Callable[[], None]) -> None:
         """Have the dataplane give up all, and give it to the one that `take_place` puts there.
@@ -80,8 +81,8 @@ class Converger:
         """
         with self._lock:
             self._mirror.share_queues()
-            self._mirror.drain()
             try:
+                self._mirror.drain()
                 take_place()
             finally:
                 self._stale = True
@@ -172,8 +173,9 @@ class Converger:
         try:
             self._carry_out(network, port_names, {}, (DelPort, DelNetwork))
         finally:
-            wanted = self._wanted.scope(network, port_names).ports
-            self.kept.discard([name for name in port_names if name not in wanted])
+            with self._lock:
+                wanted = self._wanted.scope(network, port_names).ports
+                self.kept.discard([name for name in port_names if name not in wanted])
 
     def _carry_out(
         self,
@@ -306,9 +308,10 @@ class Converger:
             self._note(spec.name, error)
 
     def _forget_unwanted_failures(self) -> None:
-        wanted = self._wanted.everything()
+        with self._lock:
+            wanted = self._wanted.everything()
+            self.kept.retain(wanted.ports)
         known = {*wanted.networks, *wanted.ports}
-        self.kept.retain(wanted.ports)
         self._failures = {name: text for name, text in self._failures.items() if name in known}
 
     def _try(self, what: str, network: str, *port_names: str) -> None:

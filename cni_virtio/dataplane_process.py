@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import os
 import select
 import signal
@@ -21,6 +22,8 @@ from cni_virtio.config import AgentConfig
 from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.unix_socket import peer_credentials
 from dataplane.wire import JsonObject
+
+log = logging.getLogger(__name__)
 
 _START_PATIENCE_S: Final = 120.0  # clearing many gigabytes of hugepages takes time
 _STOP_PATIENCE_S: Final = 10.0
@@ -44,6 +47,13 @@ class Callbacks:
     offline: Callable[[str], None]
     tally: Callable[[], tuple[int, int]]
     hand_over: Callable[[Callable[[], None]], None]
+
+    def give_all(self, process: DataplaneProcess) -> None:
+        """Call `online`. A fault in there must not leave the process to itself."""
+        try:
+            self.online(process)
+        except Exception:
+            log.exception("the dataplane could not be given all that it should have")
 
 
 class DataplaneProcess:
@@ -92,6 +102,14 @@ class DataplaneProcess:
                 break
         self.reap()
 
+    def serves(self, path: Path) -> bool:
+        """Tell whether it is this process that listens at a path."""
+        try:
+            with _connect(path) as connection:
+                return peer_credentials(connection)[0] == self.pid
+        except OSError:
+            return False
+
     def leave(self) -> None:
         """Let go of the process, which goes on."""
         self._watch.close()
@@ -102,6 +120,14 @@ def find(config: AgentConfig, client: DataplaneClient) -> DataplaneProcess | Non
     try:
         info = client.version()
         return DataplaneProcess(_connect(config.dataplane.socket), info, None)
+    except (DataplaneUnavailable, DataplaneError, OSError):
+        return None
+
+
+def left_at(path: Path) -> DataplaneProcess | None:
+    """Return the dataplane that serves another socket than the configured one, or None."""
+    try:
+        return DataplaneProcess(_connect(path), _about(path), None)
     except (DataplaneUnavailable, DataplaneError, OSError):
         return None
 
@@ -121,7 +147,10 @@ class Starter:
         Raises StartError.
         """
         self._said.clear()
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            raise StartError(f"cannot be told when it is ready: {error.strerror}") from error
         try:
             child = subprocess.Popen(
                 command(self._config, huge, ready_write, socket_path, memory_bytes),

@@ -15,33 +15,45 @@ from pathlib import Path
 from typing import Final
 
 from cni_virtio import ipam
-from cni_virtio.spec import CniError
+from cni_virtio.spec import CniError, Code
 from cni_virtio.state import Attachment
 
 log = logging.getLogger(__name__)
 
 _PROC: Final = Path("/proc")
 _LOOK_AGAIN_S: Final = 0.05
+_DEATH_S: Final = 2.0
 
 
 def await_end(attachment: Attachment, patience_s: float = ipam.DEADLINE_S) -> None:
     """Wait until no plugin chooses addresses for the attachment; kill one that takes too long.
 
-    Only for an attachment whose ADD is not under way. Reads all of /proc.
+    Only for an attachment whose ADD is not under way. Reads all of /proc. Raises CniError 11 if
+    one does not end even so, as when its disk does not answer.
     """
     try:
         plugin = ipam.find(str(attachment.netconf.get("ipam", {}).get("type")), _path(attachment))
     except CniError:
         return
+    if _ends(plugin, attachment, patience_s):
+        return
+    who = "/".join(attachment.key)
+    log.warning("%s: %s outlived its agent and does not end, killed", who, plugin)
+    for pid in _adding(plugin, attachment):
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    if not _ends(plugin, attachment, _DEATH_S):
+        msg = f"{plugin} still chooses addresses for {who}, and cannot be killed"
+        raise CniError(Code.TRY_AGAIN_LATER, msg)
+
+
+def _ends(plugin: Path, attachment: Attachment, patience_s: float) -> bool:
     deadline_s = time.monotonic() + patience_s
-    while pids := list(_adding(plugin, attachment)):
+    while any(_adding(plugin, attachment)):
         if time.monotonic() > deadline_s:
-            who = "/".join(attachment.key)
-            log.warning("%s: %s outlived its agent and does not end, killed", who, plugin)
-            for pid in pids:
-                with contextlib.suppress(OSError):
-                    os.kill(pid, signal.SIGKILL)
+            return False
         time.sleep(_LOOK_AGAIN_S)
+    return True
 
 
 def _path(attachment: Attachment) -> list[str]:

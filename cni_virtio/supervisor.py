@@ -134,6 +134,7 @@ class Supervisor:
             self._stopping.wait(_LOOK_AGAIN_S)
 
     def _keep_one_running(self) -> None:
+        self._upgrader.clear()
         process = find(self._config, self._client)
         if process is None:
             self._core_notes = cores.notes(self._config.dataplane.cores)
@@ -183,10 +184,7 @@ class Supervisor:
             self._outage.started()
         if process.adopted and (difference := self._differences()):
             log.warning("%s", difference)
-        try:
-            self._callbacks.online(process)
-        except Exception:
-            log.exception("the dataplane could not be given all that it should have")
+        self._callbacks.give_all(process)
         if self._outage:
             log.info("%s", self._outage.summary(*self._callbacks.tally()))
             self._outage = None
@@ -218,6 +216,13 @@ class Supervisor:
             self._fail(str(error))
             self._process = None
             self._upgrader.answer(UpgradeError(f"{error}; it is tried again"))
+            return None
+        except Exception as error:
+            log.exception("dataplane: upgrade")
+            old.stop()
+            self._fail(f"the upgrade failed: {error}")
+            self._process = None
+            self._upgrader.answer(UpgradeError(f"{error}; the dataplane is started anew"))
             return None
         self._process = new
         self._back_off.serves()

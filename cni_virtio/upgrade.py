@@ -15,9 +15,15 @@ from pathlib import Path
 from typing import Final
 
 from cni_virtio.config import AgentConfig
-from cni_virtio.dataplane_process import Callbacks, DataplaneProcess, Starter, StartError
+from cni_virtio.dataplane_process import (
+    Callbacks,
+    DataplaneProcess,
+    Starter,
+    StartError,
+    left_at,
+)
 from cni_virtio.hugepages import Hugepages
-from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
+from dataplane.client import DataplaneClient
 from dataplane.wire import JsonObject
 
 log = logging.getLogger(__name__)
@@ -89,6 +95,7 @@ class Upgrader:
         Returns it, and for how many seconds the ports were silent. Raises UpgradeError or
         NoDataplaneError.
         """
+        self.clear()
         pages = self._hugepages.add_beside(self._config.dataplane.memory_bytes)
         if pages is None and old.info["memory"]["huge"]:
             return self._one_after_the_other(old, callbacks)
@@ -97,8 +104,11 @@ class Upgrader:
             began_s = time.monotonic()
             try:
                 callbacks.hand_over(self._take_place)
-            except (DataplaneError, DataplaneUnavailable) as error:
+            except Exception as error:
                 new.stop()
+                if not old.serves(self._config.dataplane.socket):
+                    old.stop()  # nobody could reach it
+                    raise NoDataplaneError(f"the new dataplane was lost: {error}") from error
                 text = f"the new dataplane does not take over, the present one serves on: {error}"
                 raise UpgradeError(text) from error
             silent_s = time.monotonic() - began_s
@@ -106,6 +116,15 @@ class Upgrader:
         finally:
             self._hugepages.take_back(pages or 0)
         return new, silent_s
+
+    def clear(self) -> None:
+        """Stop the new process of an upgrade in which an agent was killed."""
+        left = left_at(self._beside)
+        if left is not None:
+            log.warning(
+                "dataplane: one of an upgrade that did not end, pid %d, is stopped", left.pid
+            )
+            left.stop()
 
     def _start(self, *, huge: bool, memory_bytes: int | None = None) -> DataplaneProcess:
         try:
@@ -132,7 +151,7 @@ class Upgrader:
             new = self._starter.start(huge=not note)
         except StartError as error:
             raise NoDataplaneError(f"the new dataplane does not start: {error}") from error
-        callbacks.online(new)
+        callbacks.give_all(new)
         return new, time.monotonic() - began_s
 
     @property

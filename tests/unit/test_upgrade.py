@@ -22,6 +22,10 @@ class Process:
     def __init__(self, log: list[str], name: str, *, huge: bool = True) -> None:
         self._log, self.name, self.pid = log, name, 7
         self.info = {"version": "0.1.0", "memory": {"huge": huge}}
+        self.is_reachable = True
+
+    def serves(self, _path: Path) -> bool:
+        return self.is_reachable
 
     def stop(self) -> None:
         self._log.append(f"stop {self.name}")
@@ -105,6 +109,16 @@ def test_one_that_does_not_take_over_is_ended(parts: Parts) -> None:
     with pytest.raises(UpgradeError, match="does not take over"):
         parts.swap(Process(parts.log, "old"))
     assert parts.log[-3:] == ["hand over", "stop new 1", f"take back {PAGES}"]
+
+
+def test_one_that_is_lost_as_it_takes_over_takes_the_present_one_along(parts: Parts) -> None:
+    """Nobody could reach that one any more, and nobody would start another."""
+    parts.hand_over_fails = True
+    old = Process(parts.log, "old")
+    old.is_reachable = False
+    with pytest.raises(NoDataplaneError, match="the new dataplane was lost: it is gone"):
+        parts.swap(old)
+    assert parts.log[-4:] == ["hand over", "stop new 1", "stop old", f"take back {PAGES}"]
 
 
 def test_without_hugepages_for_two_one_follows_the_other(parts: Parts) -> None:
