@@ -221,6 +221,7 @@ int cv_port_add(const struct cv_port_conf *conf) {
         cv_port_set_ready(port, 0, 0);
         if (port->role == CV_ROLE_EXCEPTION)
             atomic_store(&atomic_load(&port->peer)->peer, NULL);
+        cv_publish_soon();
         return ret;
     }
     return id;
