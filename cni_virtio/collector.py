@@ -20,7 +20,7 @@ from cni_virtio.turns import Turns
 
 log = logging.getLogger(__name__)
 
-_PERIOD_S: Final = 10.0
+_PERIOD_S: Final = 5.0
 _BLIND: Final = (
     "containers that go without a DEL are not cleaned up after: the agent lacks CAP_SYS_PTRACE, by"
     " which it sees whether anything still uses their namespaces"
@@ -28,7 +28,7 @@ _BLIND: Final = (
 
 
 class Collector:
-    """Looks every 10 s for attachments whose namespace is gone; removes port, socket and lease.
+    """Looks every 5 s for attachments whose namespace is gone; removes port, socket and lease.
 
     `own_pids` names the processes of ours that may hold a namespace without keeping it in use.
     """
