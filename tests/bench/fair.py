@@ -36,6 +36,8 @@ _ATTACKER, _UNREAD, _FIRST = 1, 2, 3
 _REQUEST: Final = struct.Struct("!BBHHH")
 _REPLY_AT: Final = 20
 _TIMEOUT_S: Final = 1.0
+_SETTLE_S: Final = 0.2
+"""By then a container has spent what it may broadcast at once."""
 _QUIET: Final = "quiet neighbour"
 _BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 _UNITS: Final = {"rate": "k answers/s", "p50": "us", "p99": "us"}
@@ -100,6 +102,7 @@ def _measure(effort: Effort, *, attacked: bool) -> Figures:
             app.command(f"set eth-peer 0 {target}")
             if attacked:
                 app.command("start")
+                time.sleep(_SETTLE_S)
             seconds = effort.seconds / 2
             rate, _ = ask(asking.netns, asked.ip4, _UNDER_WAY, seconds)
             _, took_us = ask(asking.netns, asked.ip4, 1, seconds)
