@@ -115,17 +115,8 @@ class DataplaneProcess:
         self._watch.close()
 
 
-def find(config: AgentConfig, client: DataplaneClient) -> DataplaneProcess | None:
-    """Return the dataplane that serves the socket already, or None."""
-    try:
-        info = client.version()
-        return DataplaneProcess(_connect(config.dataplane.socket), info, None)
-    except (DataplaneUnavailable, DataplaneError, OSError):
-        return None
-
-
-def left_at(path: Path) -> DataplaneProcess | None:
-    """Return the dataplane that serves another socket than the configured one, or None."""
+def find(path: Path) -> DataplaneProcess | None:
+    """Return the dataplane that serves a socket already, or None."""
     try:
         return DataplaneProcess(_connect(path), _about(path), None)
     except (DataplaneUnavailable, DataplaneError, OSError):

@@ -72,7 +72,7 @@ class Hugepages:
         try:
             surplus = min(pages, self._wait_free(pages))
             self._write(self._read("nr_hugepages") - surplus)
-            self._record.write_text(str(max(0, self._added() - surplus)), "ascii")
+            whole_file.write(self._record, str(max(0, self._added() - surplus)).encode())
         except (OSError, ValueError) as error:
             log.warning("could not give hugepages back: %s", error)
 

@@ -48,7 +48,6 @@ class Supervisor:
         callbacks: Callbacks,
     ) -> None:
         self._config = config
-        self._client = client
         self._hugepages = hugepages
         self._callbacks = callbacks
         self._starts = config.dataplane.supervised_by == "agent"
@@ -124,7 +123,7 @@ class Supervisor:
         where = self._config.dataplane.socket
         alone_since_s = time.monotonic()
         while not self._stopping.is_set():
-            process = find(self._config, self._client)
+            process = find(self._config.dataplane.socket)
             if process is not None:
                 self._attend(process)
                 self._restarts += not self._stopping.is_set()
@@ -135,7 +134,7 @@ class Supervisor:
 
     def _keep_one_running(self) -> None:
         self._upgrader.clear()
-        process = find(self._config, self._client)
+        process = find(self._config.dataplane.socket)
         if process is None:
             self._core_notes = cores.notes(self._config.dataplane.cores)
         for note in self._core_notes:
@@ -169,7 +168,7 @@ class Supervisor:
             return self._starter.start(huge=not self._page_note)
         except StartError as error:
             # One that an agent had started just before it was killed may have come up meanwhile.
-            other = find(self._config, self._client)
+            other = find(self._config.dataplane.socket)
             if other is None:
                 self._fail(f"it cannot start: {error}")
             return other

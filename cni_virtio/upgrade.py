@@ -20,7 +20,7 @@ from cni_virtio.dataplane_process import (
     DataplaneProcess,
     Starter,
     StartError,
-    left_at,
+    find,
 )
 from cni_virtio.hugepages import Hugepages
 from dataplane.client import DataplaneClient
@@ -119,7 +119,7 @@ class Upgrader:
 
     def clear(self) -> None:
         """Stop the new process of an upgrade in which an agent was killed."""
-        left = left_at(self._beside)
+        left = find(self._beside)
         if left is not None:
             log.warning(
                 "dataplane: one of an upgrade that did not end, pid %d, is stopped", left.pid
