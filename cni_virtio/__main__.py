@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from cni_virtio import descriptors
+from cni_virtio import allocator, descriptors
 from cni_virtio.config import AgentConfig, ConfigError, load
 from dataplane import logs
 from dataplane.notify import Notifier
@@ -58,6 +58,7 @@ def _run(config: AgentConfig, *, keep_dataplane: bool) -> int:
     from cni_virtio.state import StateError
     from dataplane.privileges import PrivilegeError
 
+    allocator.share_one_arena()
     descriptors.raise_limit()
     notifier = Notifier()
     signalled = _catch_signals()
