@@ -52,7 +52,7 @@ def gateway_ifname(network: str) -> str:
     return f"cv-{hashlib.sha256(network.encode()).hexdigest()[:12]}"
 
 
-@functools.cache
+@functools.lru_cache(maxsize=256)
 def gateway_mac(network: str, salt: str) -> str:
     """MAC of the host's port: the same while the node is up, another on each node.
 

@@ -83,6 +83,20 @@ def test_a_default_gateway_is_a_gateway() -> None:
     assert not conf(isGateway=True).is_default_gateway
 
 
+def test_what_one_call_says_is_not_remembered() -> None:
+    def remembered(**keys: object) -> int:
+        before = netconf._checked.cache_info().currsize
+        conf(mtu=1400, **keys)
+        return netconf._checked.cache_info().currsize - before
+
+    netconf._checked.cache_clear()
+    assert remembered() == 1
+    assert remembered(prevResult={"cniVersion": "1.1.0"}) == 0
+    assert remembered(**{"cni.dev/valid-attachments": []}) == 0
+    assert remembered(args={"large": "x" * 4096}) == 0
+    assert remembered() == 0  # it is there already
+
+
 def test_vhost_user() -> None:
     got = conf(interface="vhost-user", vhostUser={"mode": "server", "uid": 1000, "gid": 27})
     assert got.interface == "vhost-user"
