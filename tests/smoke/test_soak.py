@@ -26,11 +26,11 @@ def samples(counts: list[int], rss_kib: list[int], pid: int = 1) -> list[Sample]
 
 
 def test_what_grows_is_told() -> None:
-    level, rising = [1] * 60, [40_000 + 100 * n for n in range(60)]
+    level, rising = [1] * 60, [40_000 + 40 * n for n in range(60)]
     assert grown(samples(level, [40_000] * 60)) == []
     assert grown(samples([1, *[4] * 59], [40_000] * 60)) == ["mbufs: 1 at step 0, 4 at step 2360"]
     (told,) = grown(samples(level, rising))
-    assert told == "RSS of the agent: 2.50 KiB more with each of 2120 steps"
+    assert told == "RSS of the agent: 1.00 KiB more with each of 2120 steps"
     # A restart is no growth, and hides none.
     later = [Sample(s.step + 2400, s.counts, {("agent", 2): 39_000}) for s in samples(level, level)]
     assert grown(samples(level, [40_000] * 60) + later) == []

@@ -16,7 +16,10 @@ from tests.smoke.agent import Node
 _COUNT_SLACK: Final = 2
 _THREADS_SLACK: Final = 16
 """So many more threads may wait for connections after there have been many at once."""
-_RSS_SLACK_KIB: Final = 4096
+_RSS_SLACK_KIB: Final = {"agent": 2048, "dataplane": 512}
+"""Over 4,700 steps without a kill the agent's live Python objects stayed the same to 0.1 %. Its RSS
+grew by 0.4 KiB a step, later 0.25 (free space between what the C allocator has given out), and once
+by 940 KiB (the interpreter's table of strings, doubled)."""
 _WARM_UP_SAMPLES: Final = 6
 _SETTLES_S: Final = 5
 
@@ -91,9 +94,9 @@ def _grown_counts(samples: Sequence[Sample]) -> list[str]:
 
 def _grown_rss(samples: Sequence[Sample]) -> list[str]:
     found = []
-    for who in ("agent", "dataplane"):
+    for who, slack_kib in _RSS_SLACK_KIB.items():
         slope, steps = rss_slope(samples, who)
-        if slope * steps > _RSS_SLACK_KIB:
+        if slope * steps > slack_kib:
             found.append(f"RSS of the {who}: {slope:.2f} KiB more with each of {steps} steps")
     return found
 

@@ -55,6 +55,7 @@ class Report:
     """What a soak did and saw."""
 
     seed: int
+    calm: bool = False
     steps: int = 0
     taken: Counter[str] = field(default_factory=Counter)
     samples: list[growth.Sample] = field(default_factory=list)
@@ -84,9 +85,11 @@ def is_stormy(epoch: int) -> bool:
     return any(n & (n - 1) == 0 for n in (epoch, epoch - 1))
 
 
-def soak(seconds: float, seed: int, rest_s: float, tell: Callable[[str], None]) -> Report:
-    """Take steps for so long, with a rest after each. Raises SoakError."""
-    report, deadline_s = Report(seed), time.monotonic() + seconds
+def soak(
+    seconds: float, seed: int, rest_s: float, tell: Callable[[str], None], *, calm: bool = False
+) -> Report:
+    """Take steps for so long, with a rest after each; `calm` ones kill nobody. Raises SoakError."""
+    report, deadline_s = Report(seed, calm), time.monotonic() + seconds
     last: deque[str] = deque(maxlen=_REMEMBERED)
     with node(more_config="networks: []") as here, calls.spaces_of(here):
         model = Model(here, random.Random(seed), silences_s=report.silences_s)
@@ -115,7 +118,8 @@ def _explained(report: Report, last: deque[str]) -> Iterator[None]:
 
 
 def _step(model: Model, report: Report, last: deque[str]) -> None:
-    weights = STORMY if is_stormy(report.steps // EPOCH_STEPS) else CALM
+    stormy = not report.calm and is_stormy(report.steps // EPOCH_STEPS)
+    weights = STORMY if stormy else CALM
     possible = [step for step in weights if model.containers or step in NEED_NOBODY]
     (step,) = model.random.choices(possible, [weights[each] for each in possible])
     report.steps += 1
