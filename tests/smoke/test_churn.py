@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "vhost-user": {"interface": "vhost-user", "name": "apps"},
 }
 RSS_SLACK_KIB = 2048
+ARENA_BYTES = 64 << 20
+"""What glibc reserves for each arena but the first, at a multiple of it (HEAP_MAX_SIZE)."""
 
 
 @pytest.fixture
@@ -45,6 +48,16 @@ def come_and_go(here: Node, spaces: list[Netns], number: int) -> None:
 def rss_kib(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0])
+
+
+def more_arenas(pid: int) -> int:
+    """Count the arenas of the C allocator beyond the first: a used part, the rest reserved."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    ends = [[int(each, 16) for each in line.split()[0].split("-")] for line in lines]
+    return sum(
+        begin % ARENA_BYTES == 0 and begin + ARENA_BYTES == end and "---p" in rest
+        for ((begin, _), (_, end)), rest in zip(itertools.pairwise(ends), lines[1:], strict=True)
+    )
 
 
 def sizes(here: Node) -> dict[str, int]:
@@ -79,5 +92,6 @@ def test_a_thousand_cycles_leave_nothing(here: Node) -> None:
         # The kernel takes a while to free the last taps, for which a thread each waits.
         wait_until(lambda: not grown(before, sizes(here)), "all that was in use to be free", 5)
         assert [rss_kib(pid) for pid in pids] <= [kib + RSS_SLACK_KIB for kib in memory]
+        assert more_arenas(status["pid"]) == 0
         assert here.ports() == set()
         assert here.left_over() == {}
