@@ -74,6 +74,8 @@ PACKED: Final = 1 << 34
 VIRTIO_F_VERSION_1: Final = 1 << 32
 VHOST_USER_F_PROTOCOL_FEATURES: Final = 1 << 30
 DESC_F_NEXT, DESC_F_WRITE, DESC_F_INDIRECT = 1, 2, 4
+DESC_F_USED: Final = 1 << 15
+"""In a packed ring; alone it makes a descriptor available in the round that begins with 0."""
 Descriptor = tuple[int, int, int, int]
 """Address, bytes, flags, next."""
 Region = tuple[int, int, int, int]

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.hostile.frontend import (
+    BUFFER_BYTES,
     DESC_F_INDIRECT,
     DESC_F_NEXT,
+    DESC_F_USED,
     DESC_F_WRITE,
     EVENT_IDX,
     INDIRECT,
@@ -24,11 +26,13 @@ from tests.hostile.frontend import (
     Descriptor,
 )
 from tests.hostile.stage import half_mapped
+from tests.smoke.ports import wait_until
 from tests.smoke.traffic import ping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.hostile.frontend import Frontend
     from tests.hostile.stage import Stage
 
 MIB = 1 << 20
@@ -128,6 +132,29 @@ def test_indexes_that_jump(victim: Stage, vring: int) -> None:
             frontend.offer_descriptors(vring, table, heads, index)
             victim.flood()
         assert frontend.settle()
+
+
+def test_packed_buffers_too_small_for_a_header(victim: Stage) -> None:
+    """Four frames at once go a way of their own into a packed ring."""
+    with victim.frontend(PACKED) as frontend:
+        for size in (1, 11):
+            offer_packed(frontend, size)
+            victim.flood()
+            assert frontend.settle()
+            time.sleep(0.02)
+            assert not any(frontend.memory[RINGS_BYTES:])
+        offer_packed(frontend, BUFFER_BYTES)
+        victim.flood()
+        wait_until(lambda: any(frontend.memory[RINGS_BYTES:]), "frames where there is room")
+
+
+def offer_packed(frontend: Frontend, size: int) -> None:
+    """Fill the first round of a packed ring with buffers to write to."""
+    flags = DESC_F_WRITE | DESC_F_USED
+    buffers = ((RINGS_BYTES + i * BUFFER_BYTES, size, i, flags) for i in range(256))
+    filled = b"".join(struct.pack("<QIHH", *buffer) for buffer in buffers)
+    frontend.memory[: len(filled)] = filled
+    os.eventfd_write(frontend.kicks[RX], 1)
 
 
 def test_packed_nonsense(victim: Stage) -> None:
