@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The packet pools, on a stack of our own that the address sanitizer knows: a free mbuf is poisoned
+ * The packet pools, on a stack that the address sanitizer knows: a free mbuf is poisoned
  * as a whole, one in use behind its data. Allocations fail when the input says so. The linker's
  * --wrap leads here.
  */
@@ -9,68 +9,32 @@
 
 #include "fuzz.h"
 #include "pools.h"
+#include "stack.h"
 
-#define OPS_NAME "guarded"
 #define PREPENDED_BYTES 32 /* a VLAN tag and a virtio-net header, and what aligns them */
-
-struct stack {
-    unsigned int n;
-    void *objects[];
-};
 
 uint32_t allocations_left = UINT32_MAX;
 
 static bool guarded;
 
-static int stack_alloc(struct rte_mempool *pool) {
-    pool->pool_data = calloc(1, sizeof(struct stack) + pool->size * sizeof(void *));
-    return pool->pool_data == NULL ? -ENOMEM : 0;
-}
-
-static void stack_free(struct rte_mempool *pool) {
-    free(pool->pool_data);
-}
-
-static int push(struct rte_mempool *pool, void *const *objects, unsigned int n) {
-    struct stack *stack = pool->pool_data;
-
-    for (unsigned int i = 0; i < n; i++) {
-        REQUIRE(stack->n < pool->size, "more buffers freed than there are in pool %s", pool->name);
-        if (guarded)
-            ASAN_POISON_MEMORY_REGION(objects[i], pool->elt_size);
-        stack->objects[stack->n++] = objects[i];
-    }
-    return 0;
-}
-
-static int pop(struct rte_mempool *pool, void **objects, unsigned int n) {
-    struct stack *stack = pool->pool_data;
-
-    if (stack->n < n || allocations_left < n)
-        return -ENOBUFS;
+static bool may_take(unsigned int n) {
+    if (allocations_left < n)
+        return false;
     if (allocations_left != UINT32_MAX)
         allocations_left -= n;
-    for (unsigned int i = 0; i < n; i++) {
-        objects[i] = stack->objects[--stack->n];
-        ASAN_UNPOISON_MEMORY_REGION(objects[i], pool->elt_size);
-    }
-    return 0;
+    return true;
 }
 
-static unsigned int count(const struct rte_mempool *pool) {
-    return ((const struct stack *)pool->pool_data)->n;
+static void taken(const struct rte_mempool *pool, void *object) {
+    ASAN_UNPOISON_MEMORY_REGION(object, pool->elt_size);
 }
 
-static const struct rte_mempool_ops stack_ops = {
-    .name = OPS_NAME,
-    .alloc = stack_alloc,
-    .free = stack_free,
-    .enqueue = push,
-    .dequeue = pop,
-    .get_count = count,
-};
+static void returned(const struct rte_mempool *pool, void *object) {
+    if (guarded)
+        ASAN_POISON_MEMORY_REGION(object, pool->elt_size);
+}
 
-RTE_MEMPOOL_REGISTER_OPS(stack_ops)
+const struct stack_hooks stack_hooks = {may_take, taken, returned};
 
 struct rte_mempool *__wrap_rte_pktmbuf_pool_create(const char *name, unsigned int n,
                                                    unsigned int cache, uint16_t private,
@@ -80,7 +44,7 @@ struct rte_mempool *__wrap_rte_pktmbuf_pool_create(const char *name, unsigned in
                                                    unsigned int cache, uint16_t private,
                                                    uint16_t room, int socket) {
     (void)cache;
-    return rte_pktmbuf_pool_create_by_ops(name, n, 0, private, room, socket, OPS_NAME);
+    return rte_pktmbuf_pool_create_by_ops(name, n, 0, private, room, socket, STACK_OPS);
 }
 
 struct rte_mempool *__wrap_rte_mempool_create(const char *name, unsigned n, unsigned bytes,
@@ -97,7 +61,7 @@ struct rte_mempool *__wrap_rte_mempool_create(const char *name, unsigned n, unsi
     struct rte_mempool *pool = rte_mempool_create_empty(name, n, bytes, 0, private, socket, flags);
 
     (void)cache;
-    if (pool == NULL || rte_mempool_set_ops_byname(pool, OPS_NAME, NULL) < 0)
+    if (pool == NULL || rte_mempool_set_ops_byname(pool, STACK_OPS, NULL) < 0)
         return NULL;
     init(pool, argument);
     if (rte_mempool_populate_default(pool) < 0)
@@ -134,5 +98,5 @@ void buffers_guard_received(struct rte_mbuf **packets, uint16_t n) {
 }
 
 uint32_t buffers_in_use(void) {
-    return cv_std_pool->size - count(cv_std_pool) + cv_jumbo_pool->size - count(cv_jumbo_pool);
+    return rte_mempool_in_use_count(cv_std_pool) + rte_mempool_in_use_count(cv_jumbo_pool);
 }

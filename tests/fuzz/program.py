@@ -10,6 +10,7 @@ from pathlib import Path
 from dataplane.build import ENGINE, dependencies, dpdk_cflags, dpdk_libs, is_stale
 
 HERE = Path(__file__).parent
+POOLS = HERE.parent / "pools"
 BUILD = HERE.parent.parent / "build" / "fuzz"
 
 INCLUDED = {"worker.c", "port_tap.c", "port_vhost.c"}
@@ -45,9 +46,9 @@ def build(*, coverage: bool = False) -> Path:
     folder = BUILD / ("coverage" if coverage else "forward.o")
     folder.mkdir(parents=True, exist_ok=True)
     extra = COVERAGE if coverage else []
-    flags = [*CFLAGS, *SANITIZERS, *extra, f"-I{HERE}", f"-I{ENGINE}", *dpdk_cflags()]
+    flags = [*CFLAGS, *SANITIZERS, *extra, f"-I{HERE}", f"-I{POOLS}", f"-I{ENGINE}", *dpdk_cflags()]
     engine = [path for path in ENGINE.glob("*.c") if path.name not in INCLUDED]
-    sources = sorted([*engine, *HERE.glob("*.c")])
+    sources = sorted([*engine, *HERE.glob("*.c"), *POOLS.glob("*.c")])
     objects = [folder / f"{path.stem}.o" for path in sources]
     stamp = folder / "flags"
     if not stamp.exists() or stamp.read_text(encoding="utf-8") != "\n".join(flags):

@@ -4,71 +4,14 @@
  * way from one thread to another through a pool, and a NIC's queues. The linker's --wrap leads
  * here.
  */
-#include <pthread.h>
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
-#include <rte_mempool.h>
-#include <stdlib.h>
 
 #include "pools.h"
 #include "source.h"
+#include "stack.h"
 
-struct stack {
-    pthread_mutex_t lock;
-    unsigned int n;
-    void *objects[];
-};
-
-static int stack_alloc(struct rte_mempool *pool) {
-    struct stack *stack = calloc(1, sizeof(*stack) + pool->size * sizeof(void *));
-
-    pthread_mutex_init(&stack->lock, NULL);
-    pool->pool_data = stack;
-    return 0;
-}
-
-static void stack_free(struct rte_mempool *pool) {
-    free(pool->pool_data);
-}
-
-static int push(struct rte_mempool *pool, void *const *objects, unsigned int n) {
-    struct stack *stack = pool->pool_data;
-
-    pthread_mutex_lock(&stack->lock);
-    for (unsigned int i = 0; i < n; i++)
-        stack->objects[stack->n++] = objects[i];
-    pthread_mutex_unlock(&stack->lock);
-    return 0;
-}
-
-static int pop(struct rte_mempool *pool, void **objects, unsigned int n) {
-    struct stack *stack = pool->pool_data;
-    int ret = -ENOBUFS;
-
-    pthread_mutex_lock(&stack->lock);
-    if (stack->n >= n) {
-        for (unsigned int i = 0; i < n; i++)
-            objects[i] = stack->objects[--stack->n];
-        ret = 0;
-    }
-    pthread_mutex_unlock(&stack->lock);
-    return ret;
-}
-
-static unsigned int count(const struct rte_mempool *pool) {
-    return ((const struct stack *)pool->pool_data)->n;
-}
-
-static const struct rte_mempool_ops stack_ops = {
-    .name = "locked",
-    .alloc = stack_alloc,
-    .free = stack_free,
-    .enqueue = push,
-    .dequeue = pop,
-    .get_count = count,
-};
-
-RTE_MEMPOOL_REGISTER_OPS(stack_ops)
+const struct stack_hooks stack_hooks = {NULL, NULL, NULL};
 
 struct rte_mempool *__wrap_rte_pktmbuf_pool_create(const char *name, unsigned int n,
                                                    unsigned int cache, uint16_t private,
@@ -77,7 +20,7 @@ struct rte_mempool *__wrap_rte_pktmbuf_pool_create(const char *name, unsigned in
 struct rte_mempool *__wrap_rte_pktmbuf_pool_create(const char *name, unsigned int n,
                                                    unsigned int cache, uint16_t private,
                                                    uint16_t room, int socket) {
-    return rte_pktmbuf_pool_create_by_ops(name, n, cache, private, room, socket, "locked");
+    return rte_pktmbuf_pool_create_by_ops(name, n, cache, private, room, socket, STACK_OPS);
 }
 
 void __wrap_rte_pktmbuf_free_bulk(struct rte_mbuf **packets, unsigned int n);

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SECONDS = 5
 HERE = ROOT / "tests/threads"
+POOLS = ROOT / "tests/pools"
 REPLACED = {"port_tap.c", "port_vhost.c"}
 """Their ports are those of source.c."""
 
@@ -34,10 +35,9 @@ def build(directory: Path) -> Path:
     """Compile and link the program."""
     from dataplane.build import ENGINE, dpdk_cflags, dpdk_libs
 
-    flags = [*CFLAGS, f"-I{ENGINE}", f"-I{HERE}", *dpdk_cflags()]
-    sources = [
-        path for path in (*ENGINE.glob("*.c"), *HERE.glob("*.c")) if path.name not in REPLACED
-    ]
+    flags = [*CFLAGS, f"-I{ENGINE}", f"-I{HERE}", f"-I{POOLS}", *dpdk_cflags()]
+    found = (path for folder in (ENGINE, HERE, POOLS) for path in folder.glob("*.c"))
+    sources = [path for path in found if path.name not in REPLACED]
     objects = [directory / f"{path.stem}.o" for path in sources]
     jobs = [[*flags, "-c", path, "-o", made] for path, made in zip(sources, objects, strict=True)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
