@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Node, containers, node
+from tests.smoke.agent import Node, node
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 
@@ -55,12 +55,6 @@ def here() -> Iterator[Node]:
     with node() as one:
         yield one
         assert one.left_over() == {}
-
-
-@pytest.fixture
-def a() -> Iterator[Netns]:
-    with containers(1) as (one,):
-        yield one
 
 
 @dataclass(frozen=True)

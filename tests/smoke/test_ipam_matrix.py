@@ -52,12 +52,6 @@ def here(shared: Node) -> Iterator[Node]:
 
 
 @pytest.fixture
-def a() -> Iterator[Netns]:
-    with containers(1) as (one,):
-        yield one
-
-
-@pytest.fixture
 def b() -> Iterator[Netns]:
     with containers(1) as (one,):
         yield one

@@ -44,12 +44,6 @@ def outside(here: Node) -> Iterator[Netns]:
         yield space
 
 
-@pytest.fixture
-def a() -> Iterator[Netns]:
-    with containers(1) as (one,):
-        yield one
-
-
 def ruleset(here: Node) -> list[dict[str, Any]]:
     found = json.loads(here.host.run("nft", "-j", "list", "ruleset"))["nftables"]
     return [item for item in found if "metainfo" not in item]
