@@ -20,6 +20,8 @@ PORT = 5000
 FLOWS = 4
 INTERVAL_S = 0.002
 SILENCE_S = 1.0
+LOOK_S = 0.1
+"""After this long without one more it is seen whether all are there."""
 
 
 @dataclass
@@ -31,6 +33,7 @@ class Numbered:
     """The numbers of each flow in order of arrival."""
 
     stop: threading.Event = field(default_factory=threading.Event)
+    all_sent: threading.Event = field(default_factory=threading.Event)
 
     def send(self, clients: list[socket.socket], address: tuple[str, int]) -> None:
         while not self.stop.is_set():
@@ -40,14 +43,22 @@ class Numbered:
             time.sleep(INTERVAL_S)
 
     def receive(self, server: socket.socket) -> None:
+        silent_since_s = time.monotonic()
         while True:
+            was_all_sent = self.all_sent.is_set()
             try:
                 flow, number = struct.unpack("!II", server.recv(64))
-            except TimeoutError:
-                if self.stop.is_set():
-                    return
-            else:
                 self.arrived[flow].append(number)
+            except TimeoutError:
+                if was_all_sent:
+                    is_silent = time.monotonic() - silent_since_s > SILENCE_S
+                    if is_silent or self.is_complete():
+                        return
+                    continue
+            silent_since_s = time.monotonic()
+
+    def is_complete(self) -> bool:
+        return all(len(flow) >= self.sent for flow in self.arrived)
 
     def assert_all_in_order(self) -> None:
         assert self.sent > 0
@@ -90,15 +101,17 @@ def _running(
     clients: list[socket.socket], servers: list[socket.socket], address: tuple[str, int]
 ) -> Iterator[Numbered]:
     flows = Numbered()
-    threads = [threading.Thread(target=flows.send, args=(clients, address))]
-    threads += [threading.Thread(target=flows.receive, args=(server,)) for server in servers]
+    sender = threading.Thread(target=flows.send, args=(clients, address))
+    receivers = [threading.Thread(target=flows.receive, args=(server,)) for server in servers]
     for server in servers:
-        server.settimeout(SILENCE_S)
-    for thread in threads:
+        server.settimeout(LOOK_S)
+    for thread in (sender, *receivers):
         thread.start()
     try:
         yield flows
     finally:
         flows.stop.set()
-        for thread in threads:
-            thread.join()
+        sender.join()
+        flows.all_sent.set()
+        for receiver in receivers:
+            receiver.join()
