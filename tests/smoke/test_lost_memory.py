@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.hostile.frontend import BUFFER_BYTES, RINGS_BYTES, RX, TX
-from tests.hostile.stage import assert_served_again, connected
+from tests.hostile.stage import assert_served_again, connected, ping_broadcast
 from tests.smoke.ports import Application, Container, wait_until
 from tests.smoke.prerequisites import free_hugepages
 from tests.smoke.traffic import ping
@@ -38,7 +38,7 @@ def test_the_dataplane_lives(
         if vring == TX and left_bytes:
             frontend.offer(TX, BUFFERS)
         os.eventfd_write(frontend.kicks[vring], 1)
-        one.netns.run("ping", "-b", "-c", "3", "-i", "0.1", "-W", "1", "10.9.0.255", check=False)
+        ping_broadcast(one)
         wait_until(lambda: port.state()["memory_lost"], "the loss is told")
         assert not port.state()["ready"]
         assert ping(one.netns, two.ip4) == 3
@@ -50,7 +50,7 @@ def test_huge_pages(others: tuple[Container, Container, Application]) -> None:
     with free_hugepages(2), connected(port, os.MFD_HUGETLB, 4 << 20) as frontend:
         frontend.offer(RX, [((2 << 20) + BUFFER_BYTES * i, BUFFER_BYTES) for i in range(256)])
         os.ftruncate(frontend.memfd, 2 << 20)
-        one.netns.run("ping", "-b", "-c", "3", "-i", "0.1", "-W", "1", "10.9.0.255", check=False)
+        ping_broadcast(one)
         wait_until(lambda: port.state()["memory_lost"], "the loss is told")
         assert ping(one.netns, two.ip4) == 3
     assert_served_again(port)

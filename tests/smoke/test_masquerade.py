@@ -56,7 +56,7 @@ def masqueraded(here: Node) -> list[str]:
 
 
 def replies(space: Netns, address: str) -> int:
-    done = space.run("ping", "-c", "1", "-W", "1", address, check=False)
+    done = space.run("ping", "-c", "1", "-W", "0.5", address, check=False)
     return done.count(" bytes from ")
 
 
@@ -75,8 +75,8 @@ def test_its_own_subnet_sees_its_own_address(here: Node, outside: Netns, a: Netn
     address = here.add("c1", a, **MASQ).address
     a.ip(f"route add {OWN_SUBNET}/32 via 10.88.0.1")
     with outside.packet_socket() as wire:
-        a.run("ping", "-c", "1", "-W", "1", OWN_SUBNET, check=False)
-        a.run("ping", "-c", "1", "-W", "1", OUTSIDE4, check=False)
+        a.run("ping", "-c", "1", "-W", "0.5", OWN_SUBNET, check=False)
+        a.run("ping", "-c", "1", "-W", "0.5", OUTSIDE4, check=False)
         packets = [frame.data for frame in receive_all(wire) if frame.type == IPV4]
     ways = {(text(packet[26:30]), text(packet[30:34])) for packet in packets}
     assert ways == {(address, OWN_SUBNET), ("192.0.2.1", OUTSIDE4)}

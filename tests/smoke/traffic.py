@@ -42,14 +42,19 @@ DATA = os.urandom(4 << 20)
 DATA_HASH = hashlib.sha256(DATA).hexdigest()
 
 
-def ping(source: Place, address: str, count: int = 3) -> int:
-    """Send `count` echo requests at once; give the number of replies within two seconds."""
+def ping(source: Place, address: str, count: int = 3, patience_s: float = 2) -> int:
+    """Send `count` echo requests at once; give the number of replies within the patience."""
     # With a short interval ping would wait for late replies only as long as for the first ones.
-    words = ("-n", "-q", "-c", str(count), "-l", str(count), "-i", "2", "-W", "2")
+    words = ("-n", "-q", "-c", str(count), "-l", str(count), "-i", "2", "-W", str(patience_s))
     printed = source.run("ping", *words, address, check=False)
     match = re.search(r"(\d+) received", printed)
     assert match, printed
     return int(match[1])
+
+
+def reaches_nobody(source: Place, address: str) -> bool:
+    """Tell whether no reply comes; a neighbour's would take well under a millisecond."""
+    return ping(source, address, 1, patience_s=0.5) == 0
 
 
 def iperf3(source: Place, sink: Place, address: str, *options: str) -> dict[str, Any]:
