@@ -22,6 +22,7 @@ from tests.unit.dataplane_process import CORES, REFUSED, ROOT, short_directory
 SHIM = ROOT / "build" / "bin" / "cni-virtio"
 PLUGINS = "/usr/lib/cni"
 START_TIMEOUT_S = 90  # most of it is for emulated machines
+HASTY = "tests.smoke.hasty_agent"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Node:
     """What the agent is executed by, with fewer privileges."""
     more_agent_config: str = ""
     """What else the section `agent` of the agent's YAML says."""
+    module: str = "cni_virtio"
+    """What Python runs as the agent."""
 
     @property
     def socket(self) -> Path:
@@ -67,7 +70,7 @@ class Node:
     def start(self, *options: str) -> None:
         """Start the agent and wait until it has a dataplane."""
         config = self.write_config()
-        words = ["-m", "cni_virtio", "--config", str(config), *options]
+        words = ["-m", self.module, "--config", str(config), *options]
         with (self.directory / "agent.log").open("a") as log:
             self.process = subprocess.Popen(
                 self.command(*self.confinement, sys.executable, *words),
@@ -224,12 +227,14 @@ def node(
     more_config: str = "",
     prepare: Callable[[Netns], None] = lambda _: None,
     within: str | None = None,
+    module: str = "cni_virtio",
 ) -> Iterator[Node]:
     """A node with a running agent, which is ended and cleaned up after at the end.
 
-    `prepare` gets the host before the agent starts on it.
+    `prepare` gets the host before the agent starts on it; `module` is what runs as the agent.
     """
     with node_without_agent(backend, memory, more_config, within=within) as one:
+        one.module = module
         prepare(one.host)
         one.start()
         yield one

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Node
+from tests.smoke.agent import HASTY, Node, node
 from tests.smoke.chain import Chain
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
@@ -18,6 +18,12 @@ from tests.smoke.traffic import ping
 
 HTTP = 8080
 OTHER_MAC = "02:00:00:00:bb:01"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Node]:
+    with node(module=HASTY) as one:
+        yield one
 
 
 @pytest.fixture(scope="module")

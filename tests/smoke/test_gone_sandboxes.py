@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.smoke.agent import PLUGINS, Node, containers, node
+from tests.smoke.agent import HASTY, PLUGINS, Node, containers, node
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 from tests.smoke.traffic import ping
@@ -18,7 +18,7 @@ PATIENCE_S = 30
 
 @pytest.fixture
 def one() -> Iterator[Node]:
-    with node() as one:
+    with node(module=HASTY) as one:
         yield one
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import Answer, Node, containers, node, valid
+from tests.smoke.agent import HASTY, Answer, Node, containers, node, valid
 from tests.smoke.dhcp import DhcpServer, dhcp_daemon, dhcp_server, released
 from tests.smoke.netns import Netns, netns
 from tests.smoke.ports import wait_until
@@ -39,7 +39,7 @@ def shared(outside: Netns) -> Iterator[Node]:
         outside.ip("addr add 10.66.0.1/24 dev eth0", "link set eth0 up")
         outside.run("ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
 
-    with node(more_config=CONFIG, prepare=wire) as one:
+    with node(more_config=CONFIG, prepare=wire, module=HASTY) as one:
         yield one
 
 
