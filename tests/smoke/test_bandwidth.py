@@ -45,7 +45,7 @@ def address(space: Netns) -> str:
     return space.run("ip", "-4", "-o", "addr", "show", "eth0").split()[3].split("/")[0]
 
 
-def wire_rate(source: Netns, sink: Netns, *options: str, seconds: int = 4) -> float:
+def wire_rate(source: Netns, sink: Netns, *options: str, seconds: int = 2) -> float:
     """Send by TCP and give the bits per second that arrived, headers included."""
     return wire_bits(iperf3(source, sink, address(sink), "--time", str(seconds), *options))
 
@@ -73,7 +73,7 @@ def sending(source: Netns, sink: Netns) -> Iterator[None]:
             yield
 
 
-def counted_rate(here: Node, port: str, key: str, seconds: float = 2) -> float:
+def counted_rate(here: Node, port: str, key: str, seconds: float = 1) -> float:
     """Give the bits per second that a port has counted; a large segment's header counts once."""
     before_s, before = time.monotonic(), here.port(port)["counters"][key]
     time.sleep(seconds)
@@ -97,7 +97,7 @@ def test_tcp_out_of_a_container(here: Node, three: list[Netns]) -> None:
 
 def test_datagrams_over_the_rate_are_dropped_and_counted(here: Node, three: list[Netns]) -> None:
     a, b, _ = three
-    options = ("--udp", "--bitrate", "300M", "--length", "1400", "--time", "3")
+    options = ("--udp", "--bitrate", "300M", "--length", "1400", "--time", "2")
 
     def arrived() -> float:
         sent = iperf3(b, a, address(a), *options)["sum"]
@@ -113,8 +113,8 @@ def test_datagrams_over_the_rate_are_dropped_and_counted(here: Node, three: list
 def test_a_neighbour_without_a_limit_is_not_held_back(here: Node, three: list[Netns]) -> None:
     a, b, c = three
     with sending(c, a):
-        assert wire_rate(c, b, seconds=2) > 1.5 * RATE
-        assert wire_rate(b, c, seconds=2) > 1.5 * RATE
+        assert wire_rate(c, b, seconds=1) > 1.5 * RATE
+        assert wire_rate(b, c, seconds=1) > 1.5 * RATE
     assert limits(here, "pod:b/eth0") == {}
 
 
@@ -145,8 +145,8 @@ def test_it_outlives_dataplane_and_agent(here: Node, three: list[Netns]) -> None
     here.start("--keep-dataplane")
     wait_until(lambda: _has(here, "pod:a/eth0"), "the port is back")
     assert limits(here) == set_now
-    assert_held(lambda: wire_rate(b, a, seconds=3), 60e6)
-    assert_held(lambda: wire_rate(a, b, seconds=3), 40e6)
+    assert_held(lambda: wire_rate(b, a), 60e6)
+    assert_held(lambda: wire_rate(a, b), 40e6)
     packets = here.port("pod:a/eth0")["counters"]["rx_packets"]
     here.end(signal.SIGKILL)
     here.start()
@@ -233,4 +233,4 @@ def test_testpmd(here: Node, sockets: Sockets, limited: str, bytes_per_frame: in
         key = {"source": "rx_bytes", "sink": "tx_bytes"}[limited]
         port = {"source": source, "sink": sink}[limited]
         wait_until(lambda: port.counters()[key] > 1_000_000, "packets flow")
-        assert_held(lambda: counted_rate(here, port.name, key, seconds=3), RATE)
+        assert_held(lambda: counted_rate(here, port.name, key), RATE)

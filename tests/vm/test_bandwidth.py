@@ -17,7 +17,7 @@ LIMITED = {"bandwidth": {"ingressRate": RATE, "egressRate": RATE}}
 
 
 def rate_between(source: Attached, sink: Attached) -> float:
-    return wire_bits(iperf3(source.space, sink.space, sink.ip4, "--time", "5"))
+    return wire_bits(iperf3(source.space, sink.space, sink.ip4, "--time", "3"))
 
 
 def test_tcp_into_and_out_of_a_container(here: Node) -> None:
