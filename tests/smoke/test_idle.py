@@ -13,7 +13,7 @@ from tests.smoke.traffic import ping
 if TYPE_CHECKING:
     from tests.smoke.topology import Driver, Lab
 
-SILENCE_S = 2
+SILENCE_S = 1
 
 
 def cycles(lab: Lab) -> dict[str, int]:
