@@ -61,7 +61,9 @@ def dhcp_server(
     config.write_text(_CONFIG.format(directory=directory, lease_s=lease_s) + more)
     (directory / "udhcpd.leases").touch()
     server = DhcpServer()
-    with space.running("busybox", "udhcpd", "-f", str(config)) as process:
+    # It asks whether somebody has the address already, and would wait for two seconds.
+    words = ("busybox", "udhcpd", "-f", "-a", "100", str(config))
+    with space.running(*words) as process:
         assert process.stdout
         reader = threading.Thread(target=server.said.extend, args=(process.stdout,))
         reader.start()
