@@ -52,15 +52,15 @@ def test_steps_belong_to_the_call_under_way_also_in_other_threads() -> None:
 
     def beside() -> None:
         with step("configure"):
-            time.sleep(0.01)
+            time.sleep(0.1)
 
     Meanwhile(beside).result()
     timings.add("ADD", watch)
     shown = {each["step"]: each for each in timings.shown()}
     assert list(shown) == ["parse", "configure", TOTAL]
     assert {each["verb"] for each in shown.values()} == {"ADD"}
-    assert 10 <= shown["configure"]["max_ms"] <= shown[TOTAL]["max_ms"]
-    assert shown["parse"]["max_ms"] < 10
+    assert 100 <= shown["configure"]["max_ms"] <= shown[TOTAL]["max_ms"]
+    assert shown["parse"]["max_ms"] < 100
 
 
 def test_a_step_that_fails_is_measured_and_so_is_the_call() -> None:
