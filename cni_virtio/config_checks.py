@@ -85,6 +85,8 @@ class Machine:
             reason = f"there is no PCI device {address}: see cni-virtioctl uplink list"
             raise ValueError(f"{device}: {reason}")
         nic = pci.read(self.pci_devices / address)
+        if nic.driver == pci.VFIO and nic.iommu_fault:
+            raise ValueError(f"{device} {nic.iommu_fault}")
         if nic.for_dpdk:
             return
         interfaces = f" (interface {', '.join(nic.interfaces)})" if nic.interfaces else ""

@@ -23,6 +23,7 @@ _NETWORK_CLASS: Final = "0x02"
 _ADDRESS: Final = re.compile(r"([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]")
 _HARMLESS: Final = (None, *FOR_DPDK, "pci-stub", "pcieport")
 _MODPROBE_S: Final = 60.0
+_STANDS_FOR_NO_GROUP: Final = "vfio-noiommu"
 
 
 class PciError(Exception):
@@ -31,7 +32,10 @@ class PciError(Exception):
 
 @dataclass(frozen=True)
 class Nic:
-    """One PCI network device. `interfaces` are the kernel's of this namespace, by name."""
+    """One PCI network device. `interfaces` are the kernel's of this namespace, by name.
+
+    It is in no `iommu_group` either while VFIO has it in no-IOMMU mode.
+    """
 
     address: str
     vendor: str
@@ -45,6 +49,17 @@ class Nic:
         """Whether a driver has it through which DPDK can use it."""
         return self.driver in FOR_DPDK
 
+    @property
+    def iommu_fault(self) -> str:
+        """Why vfio-pci must not have it, and what to do, as `REASON: REMEDY`; "" if it may."""
+        if self.iommu_group is not None:
+            return ""
+        return (
+            "is in no IOMMU group, and VFIO's no-IOMMU mode will not do, as it takes CAP_SYS_RAWIO,"
+            " which the dataplane gives up: switch VT-d or AMD-Vi on in the firmware and boot with"
+            " intel_iommu=on; in a VM, give it a virtual IOMMU"
+        )
+
 
 def normal(text: str) -> str:
     """Write an address with its domain, in small letters. Raises PciError if it is none."""
@@ -55,7 +70,7 @@ def normal(text: str) -> str:
 
 def read(device: Path) -> Nic:
     """Read a device's folder of sysfs, whatever class it is of."""
-    driver, group = device / "driver", device / "iommu_group"
+    driver = device / "driver"
     return Nic(
         address=device.name,
         vendor=_word(device / "vendor"),
@@ -63,8 +78,14 @@ def read(device: Path) -> Nic:
         driver=driver.resolve().name if driver.exists() else None,
         # virtio's interface is one step further down, below its own bus.
         interfaces=tuple(sorted({p.name for at in ("net/*", "*/net/*") for p in device.glob(at)})),
-        iommu_group=group.resolve().name if group.exists() else None,
+        iommu_group=_group(device / "iommu_group"),
     )
+
+
+def _group(link: Path) -> str | None:
+    if not link.exists() or _word(link / "name") == _STANDS_FOR_NO_GROUP:
+        return None
+    return link.resolve().name
 
 
 def nics(devices: Path = SYSFS / "bus/pci/devices") -> list[Nic]:
@@ -99,7 +120,7 @@ class Binder:
 
         That nobody needs its interfaces is the caller's to know.
         """
-        if nic.driver == VFIO:
+        if nic.driver == VFIO and not nic.iommu_fault:
             return False
         self._load(VFIO)
         self._check_iommu(nic)
@@ -146,13 +167,8 @@ class Binder:
 
     def _check_iommu(self, nic: Nic) -> None:
         """Raise PciError where vfio-pci would not take a device, or not hand it to DPDK."""
-        if nic.iommu_group is None:
-            if _word(self.sysfs / "module/vfio/parameters/enable_unsafe_noiommu_mode") == "Y":
-                return
-            raise PciError(
-                f"{nic.address} is in no IOMMU group: switch the IOMMU on in the firmware (VT-d,"
-                " AMD-Vi) and boot with intel_iommu=on; in a VM, give it a virtual IOMMU"
-            )
+        if nic.iommu_fault:
+            raise PciError(f"{nic.address} {nic.iommu_fault}")
         members = self._bus / "devices" / nic.address / "iommu_group" / "devices"
         others = [read(each) for each in sorted(members.iterdir()) if each.name != nic.address]
         busy = [each for each in others if each.driver not in _HARMLESS]

@@ -65,6 +65,7 @@ def machine(tmp_path: Path) -> Machine:
     device(devices, "0000:00:03.0", "e1000e", "ens3")
     device(devices, "0000:00:04.0", None)
     device(devices, "0000:00:05.0", "vfio-pci", class_="0x010000")
+    put_in_group(devices / "0000:3b:00.0", tmp_path / "7")
     return Machine(
         frozenset({0, 1, 2, 3}), frozenset({0, 1, 2}), 8 << 30, devices, tmp_path / "vhost-net"
     )
@@ -86,6 +87,14 @@ def device(
         (folder / "driver").symlink_to(devices / "drivers" / driver)
     for interface in interfaces:
         (folder / "net" / interface).mkdir(parents=True)
+
+
+def put_in_group(device: Path, group: Path) -> None:
+    """Put it in an IOMMU group, to which VFIO gives a name where it only stands for one."""
+    group.mkdir()
+    (device / "iommu_group").symlink_to(group)
+    if not group.name.isdigit():
+        (group / "name").write_text(f"{group.name}\n")
 
 
 @pytest.fixture
@@ -158,6 +167,20 @@ def test_auto_takes_every_nic_that_dpdk_can_have_with_a_twin(file: Path, machine
     got = read(file, "uplinks: auto\n", bare)
     assert got.uplinks == ()
     assert "no PCI network device is bound to vfio-pci" in got.messages[0]
+
+
+@pytest.mark.parametrize("group", ["", "vfio-noiommu"])
+@pytest.mark.parametrize("uplinks", ["auto", "[{name: a, device: '00:02.0'}]"])
+def test_a_nic_without_an_iommu_is_refused(
+    file: Path, machine: Machine, uplinks: str, group: str
+) -> None:
+    device(machine.pci_devices, "0000:00:02.0", "vfio-pci")
+    if group:
+        put_in_group(machine.pci_devices / "0000:00:02.0", file.parent / group)
+    message = refusal(file, f"uplinks: {uplinks}\n", machine)
+    assert message.startswith("1: uplinks[0].device: ")
+    assert "00:02.0\" is in no IOMMU group, and VFIO's no-IOMMU mode will not do" in message
+    assert "intel_iommu=on" in message
 
 
 def test_the_backend_is_decided_with_its_reason(file: Path, machine: Machine) -> None:

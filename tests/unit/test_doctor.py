@@ -152,6 +152,8 @@ def test_nics_of_every_kind(patient: Patient, tmp_path: Path) -> None:
     assert remedies() == [bind]
     (device / "driver").symlink_to(drivers / "vfio-pci")
     assert remedies() == []
+    (device / "iommu_group").unlink()
+    assert remedies() == [iommu]
 
 
 def test_the_first_folder_with_a_plugin_counts(patient: Patient, tmp_path: Path) -> None:

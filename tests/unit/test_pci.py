@@ -124,15 +124,23 @@ def test_a_driver_that_does_not_probe_is_asked_by_name(sysfs: Sysfs) -> None:
     assert sysfs.binder.unbind(sysfs.binder.find(NIC)) == "e1000e"
 
 
-def test_without_an_iommu_nothing_is_touched(sysfs: Sysfs) -> None:
-    sysfs.add(NIC, "e1000e", group="")
-    with pytest.raises(PciError, match=r"is in no IOMMU group: .*intel_iommu=on"):
-        sysfs.binder.bind(sysfs.binder.find(NIC))
-    assert sysfs.binder.find(NIC).driver == "e1000e"
-    unsafe = sysfs.root / "module/vfio/parameters/enable_unsafe_noiommu_mode"
-    unsafe.parent.mkdir(parents=True)
-    unsafe.write_text("Y\n")
-    assert sysfs.binder.bind(sysfs.binder.find(NIC))
+@pytest.mark.parametrize("driver", ["e1000e", "vfio-pci", None])
+@pytest.mark.parametrize("group", ["", "vfio-noiommu"])
+def test_without_an_iommu_nothing_is_touched(sysfs: Sysfs, driver: str | None, group: str) -> None:
+    sysfs.add(NIC, driver, group)
+    if group:
+        (sysfs.root / "kernel/iommu_groups" / group / "name").write_text(f"{group}\n")
+    nic = sysfs.binder.find(NIC)
+    with pytest.raises(PciError, match=rf"^{NIC} is in no IOMMU group, .*: .*intel_iommu=on"):
+        sysfs.binder.bind(nic)
+    assert sysfs.binder.find(NIC) == nic
+    override = sysfs.bus / "devices" / NIC / "driver_override"
+    assert override.read_text() == "(null)\n"
+
+
+def test_a_nic_in_no_iommu_mode_can_be_given_back(sysfs: Sysfs) -> None:
+    sysfs.add(NIC, "vfio-pci", group="")
+    assert sysfs.binder.unbind(sysfs.binder.find(NIC)) == "e1000e"
 
 
 def test_a_group_is_dpdks_as_a_whole_or_not_at_all(sysfs: Sysfs) -> None:

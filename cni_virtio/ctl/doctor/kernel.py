@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -82,7 +81,7 @@ def nics(patient: Patient) -> Iterator[Finding]:
         yield from _iommu(patient, address, why)
     for fault in patient.faults("uplinks"):
         what, _, hint = fault.rpartition(": ")
-        if "cni-virtioctl" in hint:
+        if "cni-virtioctl" in hint or "IOMMU" in hint:
             yield Finding(what, why, hint.removeprefix("see "))
         else:
             yield Finding(fault, why, "ip link shows those there are: set uplinks[].device to one")
@@ -90,18 +89,12 @@ def nics(patient: Patient) -> Iterator[Finding]:
 
 def _iommu(patient: Patient, address: str, why: str) -> Iterator[Finding]:
     device = patient.here.pci_devices / address
-    unsafe = Path("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode")
-    if not device.exists() or pci.read(device).iommu_group is not None:
+    if not device.exists():
         return
-    with contextlib.suppress(OSError):
-        if unsafe.read_text().strip() == "Y":
-            return
-    yield Finding(
-        f"{address} is in no IOMMU group: the IOMMU is off",
-        f"{pci.VFIO} takes no device without one; {why}",
-        "switch VT-d or AMD-Vi on in the firmware, and put intel_iommu=on on the kernel's command"
-        " line; in a VM, give it a virtual IOMMU",
-    )
+    nic = pci.read(device)
+    if nic.iommu_fault and not nic.for_dpdk:  # what has a driver already, the configuration names
+        what, _, remedy = nic.iommu_fault.partition(": ")
+        yield Finding(f"{address} {what}", why, remedy)
 
 
 def forwarding(patient: Patient) -> Iterator[Finding]:
