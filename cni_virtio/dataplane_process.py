@@ -203,7 +203,8 @@ def command(
 ) -> Sequence[str]:
     """Return the command line of the dataplane; `ready_fd` is told when it serves.
 
-    Socket and memory are as configured unless given.
+    Socket and memory are as configured unless given. At another socket no later agent would find
+    it: it ends if this one is gone by then.
     """
     section = config.dataplane
     memory_mb = -(-(memory_bytes or section.memory_bytes) >> 20)
@@ -220,6 +221,7 @@ def command(
         f"--idle={section.idle}",
         f"--log-level={config.agent.log_level}",
         *(() if ready_fd is None else (f"--ready-fd={ready_fd}",)),
+        *(() if socket_path is None else ("--only-if-awaited",)),
         *(f"--pci={address}" for address in pci),
         *(() if huge else ("--no-huge",)),
         *(() if section.seccomp else ("--no-seccomp",)),

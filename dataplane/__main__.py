@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,8 @@ def _run(options: Options, stack: ExitStack) -> int:
     )
     if not engine.frontends_are_guarded():
         log.warning("built with DPDK=system: applications of vhost-user sockets must be trusted")
-    _tell(options.ready_fd, "ready")
+    if not _tell(options.ready_fd, "ready") and options.only_if_awaited:
+        raise StartError("who started it is gone, and nobody else waits for it")
     notifier.ready(f"serving {options.socket}, workers on cores {options.core_list}")
     server.run()
     notifier.stopping()
@@ -94,6 +95,7 @@ def _open(
     """
     from dataplane.balancing import Balancing
     from dataplane.complaints import Complaints
+    from dataplane.displaced import Displaced
     from dataplane.holding import Holding
     from dataplane.liveness import Liveness
     from dataplane.operations import Operations
@@ -108,7 +110,8 @@ def _open(
     holding, place = Holding(engine), Place(options.socket)
     operations = Operations(engine, options, place, holding, stop)
     balancing = Balancing(engine, len(options.cores))
-    chores = (balancing, Liveness(engine, notifier), Complaints(engine), holding)
+    displaced = Displaced(place, operations, stop)
+    chores = (balancing, Liveness(engine, notifier), Complaints(engine), holding, displaced)
     server = Server(listener, operations, chores, stop)
     stack.callback(server.close)
     stack.callback(place.unlink)
@@ -169,11 +172,16 @@ def _ready_fd_in(arguments: list[str]) -> int | None:
     return None
 
 
-def _tell(ready_fd: int | None, line: str) -> None:
-    if ready_fd is not None:
-        with suppress(OSError, OverflowError):
-            os.write(ready_fd, f"{line}\n".encode(errors="backslashreplace"))
-            os.close(ready_fd)
+def _tell(ready_fd: int | None, line: str) -> bool:
+    """Say it to who waits; False if nobody does."""
+    if ready_fd is None:
+        return False
+    try:
+        os.write(ready_fd, f"{line}\n".encode(errors="backslashreplace"))
+        os.close(ready_fd)
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -114,6 +114,11 @@ class Operations:
                 raise WireError(Code.NO_RESOURCE, f"{e.message}: {hint}") from e
             raise
 
+    @property
+    def has_ports(self) -> bool:
+        """Whether there is any port, of whatever kind."""
+        return bool(self._ports)
+
     def close(self) -> None:
         """Delete every port and network, the uplinks that carry their traffic last."""
         self._engine.clear()

@@ -46,6 +46,7 @@ class Options:
     pci: tuple[str, ...]
     log_level: str
     ready_fd: int | None
+    only_if_awaited: bool
 
     @property
     def core_list(self) -> str:
@@ -75,6 +76,7 @@ def parse(arguments: list[str]) -> Options:
         pci=tuple(_pci(address) for address in given.pci),
         log_level=given.log_level,
         ready_fd=_ready_fd(given.ready_fd),
+        only_if_awaited=given.only_if_awaited,
     )
 
 
@@ -95,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-seccomp", action="store_true", help="filter no system calls of this process")
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level logged (%(default)s)")
     add("--ready-fd", metavar="N", type=int, help="write 'ready' or 'error: REASON' to this fd")
+    add("--only-if-awaited", action="store_true", help="end if nobody reads that fd by then")
     return parser
 
 

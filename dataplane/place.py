@@ -31,8 +31,15 @@ class Place:
             raise WireError(Code.IO, reason) from e
         self.path = path
 
+    def is_ours(self) -> bool:
+        """Tell whether the socket is still at its path, so that clients find it."""
+        try:
+            return Path(self.path).lstat().st_ino == self._inode
+        except OSError:
+            return False
+
     def unlink(self) -> None:
         """Remove the socket, unless another is there by now."""
         with suppress(OSError):
-            if Path(self.path).lstat().st_ino == self._inode:
+            if self.is_ours():
                 Path(self.path).unlink()

@@ -4,7 +4,8 @@ The steps are those of `cni_virtio.timings`: one more of them is one more fault 
 on stdin an agent is forked, which saves it Python's start, and its pid printed.
 
 The file that FAULT_FILE names says `NUMBER PID…`: at the boundary of that number of the next call,
-these processes are killed. It is gone by then.
+these processes are killed. It is gone by then. The boundary SWAPPED is in an upgrade: the new
+dataplane has the place of the old one, which has not been told to end.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from cni_virtio import timings
 from cni_virtio.timings import Stopwatch
 
 FAULT_FILE: Final = "CNI_VIRTIO_FAULT_FILE"
+SWAPPED: Final = 0
 _begin, _step = timings.begin, timings.step
 
 
@@ -49,17 +51,33 @@ class _Boundaries:
 
     def _pass(self, where: str) -> None:
         self._passed += 1
-        fault = Path(os.environ[FAULT_FILE])
-        if not fault.exists():
-            return
-        number, *pids = map(int, fault.read_text().split())
-        if number == self._passed:
-            fault.unlink()
-            sys.stderr.write(f"fault: boundary {number}, {where}: killing {pids}\n")
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-                while not _is_dead(pid):
-                    time.sleep(0.001)
+        _kill_at(self._passed, where)
+
+
+def _kill_at(boundary: int, where: str) -> None:
+    fault = Path(os.environ[FAULT_FILE])
+    if not fault.exists():
+        return
+    number, *pids = map(int, fault.read_text().split())
+    if number == boundary:
+        fault.unlink()
+        sys.stderr.write(f"fault: boundary {number}, {where}: killing {pids}\n")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            while not _is_dead(pid):
+                time.sleep(0.001)
+
+
+def _kill_after_swap() -> None:
+    from cni_virtio.upgrade import Upgrader
+
+    take_place = Upgrader._take_place
+
+    def swap(upgrader: Upgrader) -> None:
+        take_place(upgrader)
+        _kill_at(SWAPPED, "after the swap of an upgrade")
+
+    Upgrader._take_place = swap  # type: ignore[assignment, method-assign]
 
 
 def _is_dead(pid: int) -> bool:
@@ -87,4 +105,5 @@ def _serve(arguments: list[str]) -> None:
 if __name__ == "__main__":
     _boundaries = _Boundaries()
     timings.begin, timings.step = _boundaries.begin, _boundaries.step
+    _kill_after_swap()
     _serve(sys.argv[1:])

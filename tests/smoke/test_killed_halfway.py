@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.smoke.agent import PLUGINS, Answer, containers
+from cni_virtio.ctl.agent_client import AgentError, query
+from tests.smoke.agent import PLUGINS, Answer, containers, until_gone
 from tests.smoke.faults import FaultyNode, Traces, faulty_node
+from tests.smoke.faulty_agent import SWAPPED
 from tests.smoke.netns import Netns
 from tests.smoke.ports import wait_until
 from tests.smoke.traffic import ping
@@ -139,6 +141,21 @@ def assert_whole_or_nothing(
     if found and "isDefaultGateway" in keys:
         assert ping(a, GATEWAY, 1) == 1
     return bool(found)
+
+
+def test_an_upgrade_whose_old_dataplane_nobody_ends(faulty: FaultyNode) -> None:
+    old = faulty.dataplane_pid
+    with containers(1) as (a,):
+        faulty.node.add("c", a, isDefaultGateway=True)
+        faulty.kill_at(SWAPPED, faulty.pid)
+        with pytest.raises(AgentError):
+            query(faulty.node.socket, "upgrade", timeout_s=60)
+        faulty.start()
+        assert faulty.dataplane_pid != old
+        until_gone(old)
+        assert ping(a, GATEWAY, 1) == 1
+        assert faulty.node.status()["failures"] == {}
+        faulty.node.delete("c", a)
 
 
 def test_an_ipam_plugin_that_outlives_the_agent(faulty: FaultyNode) -> None:

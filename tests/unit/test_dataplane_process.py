@@ -12,7 +12,9 @@ import pytest
 
 from dataplane import options
 from dataplane.client import DataplaneClient, DataplaneUnavailable
+from dataplane.unix_socket import who_serves
 from dataplane.wire import NetworkSpec
+from tests.smoke.ports import wait_until
 from tests.unit import dataplane_process
 from tests.unit.dataplane_process import (
     CORES,
@@ -89,6 +91,34 @@ def test_outlives_the_reader_of_its_log(socket_dir: Path) -> None:
         control.close()
         process.terminate()
         assert process.wait(START_TIMEOUT_S) == 0
+
+
+@needs_engine
+@pytest.mark.parametrize("options", [[], ["--only-if-awaited"]])
+def test_nobody_waits_for_it_any_more(socket_dir: Path, options: list[str]) -> None:
+    """As it is with an agent that is killed while its dataplane starts."""
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    path = socket_dir / "d.sock"
+    process = subprocess.Popen(
+        command(str(path), "--ready-fd", str(write_fd), *options),
+        cwd=ROOT,
+        pass_fds=[write_fd],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write_fd)
+    if options:
+        _, words = process.communicate(timeout=START_TIMEOUT_S)
+        assert process.returncode == 2
+        assert "who started it is gone" in words
+        assert not path.exists()
+        return
+    with process:
+        try:
+            wait_until(lambda: who_serves(str(path)) is not None, "it to serve", START_TIMEOUT_S)
+        finally:
+            process.terminate()
 
 
 def failed_start(path: str, *given: str) -> str:
