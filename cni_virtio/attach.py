@@ -42,8 +42,8 @@ def attach(node: Node, request: Request, conf: NetConf) -> Result:
             _await_dataplane(node)
         vhost_net = container_port(wanted, node.config.backend).kind == "ethdev"
         interface = interface_of(wanted, request.netns_fd, vhost_net=vhost_net)
+        undo.callback(_undo, lambda: _end_record(node, wanted))
         undo.callback(_undo, interface.discard)
-        undo.callback(_undo, lambda: node.state.delete(wanted.key))
         lease_by = _lease_through if ipam.needs_interface(conf.ipam_type) else _lease_while
         with step("ipam"):
             leasing = lease_by(node, wanted, interface, conf, request, undo)
@@ -140,6 +140,12 @@ def _record(node: Node, attachment: Attachment) -> None:
         node.state.save(attachment)
 
 
+def _end_record(node: Node, attachment: Attachment) -> None:
+    """End an undo: until then, the next agent removes what is left if this one is killed."""
+    with step("record end"):
+        node.state.delete(attachment.key)
+
+
 def _complete(
     wanted: Attachment, conf: NetConf, lease: Result | None
 ) -> tuple[Attachment, Addressing]:
@@ -172,7 +178,8 @@ def _undo(step_back: Callable[[], object]) -> None:
 
 def _free_addresses(conf: NetConf, request: Request) -> None:
     try:
-        ipam.delegate("DEL", conf, request, _UNDO_DEADLINE_S)
+        with step("ipam undo"):
+            ipam.delegate("DEL", conf, request, _UNDO_DEADLINE_S)
     except CniError as error:
         log.warning("undo of ADD: IPAM: %s", error.msg)
 

@@ -47,10 +47,10 @@ def detach(node: Node, request: Request, conf: NetConf) -> None:
 
 
 def release(node: Node, attachment: Attachment, netns_fd: int | None = None) -> None:
-    """Remove port, container's end and record. Raises CniError or OSError if something stays."""
+    """Remove port and container's end, not the record. Raises CniError or OSError if any stays."""
     attachment = node.wanted.get(attachment.key) or attachment  # as it is by now
     _unplug(node, attachment)
-    _forget(node, attachment, netns_fd)
+    _remove_rest(node, attachment, netns_fd)
 
 
 def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:

@@ -59,9 +59,12 @@ class FaultyNode:
         os.kill(self.pid, signal.SIGTERM)
         until_gone(self.pid)
 
-    def kill_at(self, boundary: int, *pids: int) -> None:
-        """Have processes killed at a boundary of the next call."""
-        self._fault.write_text(f"{boundary} {' '.join(map(str, pids))}")
+    def kill_at(self, boundary: int, *pids: int, since: str = "") -> None:
+        """Have processes killed at a boundary of the next call.
+
+        It is counted from the beginning, or from another that is named as `before ipam`.
+        """
+        self._fault.write_text(f"{boundary} {' '.join(map(str, pids))}\n{since}")
 
     def was_spared(self) -> bool:
         """Tell whether the call had fewer boundaries, and call the fault off."""

@@ -4,8 +4,9 @@ The steps are those of `cni_virtio.timings`: one more of them is one more fault 
 on stdin an agent is forked, which saves it Python's start, and its pid printed.
 
 The file that FAULT_FILE names says `NUMBER PID…`: at the boundary of that number of the next call,
-these processes are killed. It is gone by then. The boundary SWAPPED is in an upgrade: the new
-dataplane has the place of the old one, which has not been told to end.
+these processes are killed. It is gone by then. A second line names the boundary from which on
+they are counted, in place of the beginning. The boundary SWAPPED is in an upgrade: the
+new dataplane has the place of the old one, which has not been told to end.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -31,11 +32,11 @@ class _Boundaries:
     """Counts them from the beginning of the call under way, which must be the only one."""
 
     def __init__(self) -> None:
-        self._passed = 0
+        self._passed: list[str] = []
         self._call: Stopwatch | None = None
 
     def begin(self) -> Stopwatch:
-        self._passed = 0
+        self._passed.clear()
         self._call = _begin()
         return self._call
 
@@ -50,16 +51,20 @@ class _Boundaries:
         self._pass(f"after {name}")
 
     def _pass(self, where: str) -> None:
-        self._passed += 1
-        _kill_at(self._passed, where)
+        self._passed.append(where)
+        _kill_at(self._passed)
 
 
-def _kill_at(boundary: int, where: str) -> None:
+def _kill_at(passed: Sequence[str]) -> None:
     fault = Path(os.environ[FAULT_FILE])
     if not fault.exists():
         return
-    number, *pids = map(int, fault.read_text().split())
-    if number == boundary:
+    numbers, _, since = fault.read_text().partition("\n")
+    number, *pids = map(int, numbers.split())
+    if since and since not in passed:
+        return
+    if number == len(passed) - (passed.index(since) + 1 if since else 0):
+        where = passed[-1] if passed else "the swap of an upgrade"
         fault.unlink()
         sys.stderr.write(f"fault: boundary {number}, {where}: killing {pids}\n")
         for pid in pids:
@@ -75,7 +80,7 @@ def _kill_after_swap() -> None:
 
     def swap(upgrader: Upgrader) -> None:
         take_place(upgrader)
-        _kill_at(SWAPPED, "after the swap of an upgrade")
+        _kill_at(())
 
     Upgrader._take_place = swap  # type: ignore[assignment, method-assign]
 

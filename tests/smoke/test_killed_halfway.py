@@ -24,7 +24,7 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 PATIENCE_S = 10
 GATEWAY = "10.88.0.1"
-LEAST_BOUNDARIES = {"ADD": 20, "DEL": 14}
+LEAST_BOUNDARIES = {"ADD": 20, "DEL": 14, "undo": 10}
 """Fewer would mean that the steps are not seen."""
 STRIDE = 7
 """A restart of the dataplane takes longer, so it is killed at some of the boundaries only."""
@@ -37,6 +37,16 @@ sleep 0.5
 {PLUGINS}/host-local
 touch $CNI_PATH/leased
 """
+
+REFUSED_LATE = 102
+LATE_REFUSAL = f"""\
+#!/bin/sh
+[ $CNI_COMMAND = ADD ] || exec {PLUGINS}/host-local
+{PLUGINS}/host-local
+sleep 0.1
+exit 1
+"""
+"""By then the rest of the ADD is done."""
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +151,27 @@ def assert_whole_or_nothing(
     if found and "isDefaultGateway" in keys:
         assert ping(a, GATEWAY, 1) == 1
     return bool(found)
+
+
+def test_the_undo_of_an_add_that_fails_at_its_end(faulty: FaultyNode) -> None:
+    plugin = faulty.node.directory / "late"
+    plugin.write_text(LATE_REFUSAL)
+    plugin.chmod(0o755)
+    ipam = faulty.node.conf()["ipam"] | {"type": plugin.name}
+    keys = {"ipam": ipam, "path": str(plugin.parent), "cniVersion": "1.0.0", "ipMasq": True}
+    spared = False
+    for boundary in itertools.count(1, 2):  # before each step
+        with containers(1) as (a,):
+            faulty.kill_at(boundary, faulty.pid, since="before ipam end")
+            answer = faulty.node.call("ADD", "c", a, isDefaultGateway=True, **keys)
+            spared = faulty.was_spared()
+            assert answer.body["code"] == (REFUSED_LATE if spared else 11)
+            if not spared:
+                faulty.start()
+            wait_until(lambda: faulty.traces(a) == {}, "all of it to be gone")
+        if spared:
+            assert boundary > LEAST_BOUNDARIES["undo"]
+            return
 
 
 def test_an_upgrade_whose_old_dataplane_nobody_ends(faulty: FaultyNode) -> None:
