@@ -116,7 +116,6 @@ def _open(
     stack.callback(server.close)
     stack.callback(place.unlink)
     stack.callback(engine.stop)
-    stack.callback(operations.close)
     return server
 
 

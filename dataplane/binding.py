@@ -196,8 +196,11 @@ class Engine:
         self._ports[spec.name] = _check(lib.cv_port_add(conf))
 
     def clear(self) -> None:
-        """Delete every port and network, the uplinks that carry their traffic last."""
-        lib.cv_clear()
+        """Delete every port and network, the uplinks that carry their traffic last.
+
+        :raises EngineError: ENOMEM; all are still there.
+        """
+        _check(lib.cv_clear())
         self._ports.clear()
         self._networks.clear()
 

@@ -120,7 +120,10 @@ class Operations:
         return bool(self._ports)
 
     def close(self) -> None:
-        """Delete every port and network, the uplinks that carry their traffic last."""
+        """Delete every port and network, the uplinks that carry their traffic last.
+
+        :raises EngineError: ENOMEM; all are still there.
+        """
         self._engine.clear()
         self._ports.clear()
         self._tap_fds.clear()

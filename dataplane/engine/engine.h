@@ -209,8 +209,8 @@ int cv_port_add(const struct cv_port_conf *conf);
 /* Stops serving the port, waits for the workers to let go, closes it. -ENOENT, -EBUSY (in use). */
 int cv_port_del(int port);
 
-/* Deletes all ports and networks: containers' ports first, uplinks last. */
-void cv_clear(void);
+/* Deletes all ports and networks: containers' ports first, uplinks last. -ENOMEM: all are there. */
+int cv_clear(void);
 
 /*
  * Sets a port's limits, while it runs; packets that wait keep their order. -ENOENT, -EINVAL (no

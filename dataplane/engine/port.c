@@ -108,8 +108,23 @@ static void set_slot(int id, struct port *port) {
     pthread_mutex_unlock(&cv_registry_lock);
 }
 
+/* So that the next table is without it; it may be put back. */
+static void take_out(struct port *port) {
+    if (port->role == CV_ROLE_EXCEPTION)
+        atomic_store(&atomic_load(&port->peer)->peer, NULL);
+    set_slot(port->id, NULL);
+    atomic_store(&port->is_going, true);
+}
+
+static void put_back(struct port *port) {
+    atomic_store(&port->is_going, false);
+    set_slot(port->id, port);
+    if (port->role == CV_ROLE_EXCEPTION)
+        atomic_store(&atomic_load(&port->peer)->peer, port);
+}
+
 static void free_port(struct port *port) {
-    for (int i = 0; i < cv_n_workers; i++)
+    for (size_t i = 0; i < RTE_DIM(port->lanes); i++)
         rte_free(port->lanes[i]);
     rte_free(port->rx);
     if (port->role == CV_ROLE_UPLINK)
@@ -191,6 +206,18 @@ static struct port *new_port(const struct cv_port_conf *conf, uint16_t id) {
     return port;
 }
 
+/* Of a port that no table has. */
+static void undo_open(struct port *port) {
+    if (port->role == CV_ROLE_EXCEPTION) {
+        atomic_store(&atomic_load(&port->peer)->peer, NULL);
+        cv_workers_quiesce(); /* they may know it by its uplink */
+    }
+    if (port->ops->give_back != NULL)
+        port->ops->give_back(port);
+    port->ops->close(port);
+    free_port(port);
+}
+
 int cv_port_add(const struct cv_port_conf *conf) {
     struct port *port;
     int id = free_slot(), ret = check(conf);
@@ -211,17 +238,11 @@ int cv_port_add(const struct cv_port_conf *conf) {
         free_port(port);
         return ret;
     }
-    set_slot(id, port);
     if (port->role == CV_ROLE_EXCEPTION)
         atomic_store(&atomic_load(&port->peer)->peer, port);
-    ret = cv_table_publish_added();
+    ret = cv_table_publish_added(port);
     if (ret < 0) {
-        /* Workers may know it from a table that was published in between: it is empty for them. */
-        set_slot(id, NULL);
-        cv_port_set_ready(port, 0, 0);
-        if (port->role == CV_ROLE_EXCEPTION)
-            atomic_store(&atomic_load(&port->peer)->peer, NULL);
-        cv_publish_soon();
+        undo_open(port);
         return ret;
     }
     return id;
@@ -240,16 +261,10 @@ int cv_port_del(int id) {
     peer = atomic_load(&port->peer);
     if (port->role == CV_ROLE_UPLINK && peer != NULL)
         return cv_fail(EBUSY, "%s still has the twin %s", port->name, peer->name);
-    if (peer != NULL)
-        atomic_store(&peer->peer, NULL);
-    set_slot(id, NULL);
-    atomic_store(&port->is_going, true);
+    take_out(port);
     ret = cv_table_publish(true);
     if (ret < 0) {
-        atomic_store(&port->is_going, false);
-        set_slot(id, port);
-        if (peer != NULL)
-            atomic_store(&peer->peer, port);
+        put_back(port);
         return ret;
     }
     port->ops->close(port);
@@ -269,40 +284,43 @@ int cv_port_set_limits(int id, const struct cv_limits *limits) {
     return ret;
 }
 
-/* All ports but the uplinks, for which the workers have to let go once only. */
-static void delete_members(void) {
+/* All ports but the uplinks, for which the workers have to let go once only; or none. */
+static int delete_members(void) {
     struct port *going[CV_MAX_PORTS];
-    int n = 0;
+    int n = 0, ret;
 
     for (int i = 0; i < CV_MAX_PORTS; i++) {
         struct port *port = cv_ports[i];
 
         if (port == NULL || port->role == CV_ROLE_UPLINK)
             continue;
-        if (port->role == CV_ROLE_EXCEPTION)
-            atomic_store(&atomic_load(&port->peer)->peer, NULL);
-        set_slot(i, NULL);
-        atomic_store(&port->is_going, true);
+        take_out(port);
         going[n++] = port;
     }
-    if (n == 0)
-        return; /* there may be no workers to wait for */
-    if (cv_table_publish(true) < 0)
-        return; /* the workers may still use them; better to lose these bytes than to free them */
+    ret = n > 0 ? cv_table_publish(true) : 0;
     for (int i = 0; i < n; i++) {
-        going[i]->ops->close(going[i]);
-        free_port(going[i]);
+        if (ret < 0) {
+            put_back(going[i]);
+        } else {
+            going[i]->ops->close(going[i]);
+            free_port(going[i]);
+        }
     }
+    return ret;
 }
 
-void cv_clear(void) {
-    delete_members();
+int cv_clear(void) {
+    int ret = delete_members();
+
+    if (ret < 0)
+        return ret;
     for (int i = 0; i < CV_MAX_NETWORKS; i++)
         if (cv_networks[i] != NULL)
             cv_network_del(i);
     for (int i = 0; i < CV_MAX_PORTS; i++)
         if (cv_ports[i] != NULL)
             cv_port_del(i);
+    return 0;
 }
 
 int cv_port_state(int id, struct cv_port_state *state) {

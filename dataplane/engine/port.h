@@ -29,6 +29,9 @@ struct port_ops {
     /* Opens the device. May call cv_port_set_ready() from now on. Returns 0 or a negative errno. */
     int (*open)(struct port *port, const struct cv_port_conf *conf);
 
+    /* Lets go of descriptors that came with the configuration, before close. May be NULL. */
+    void (*give_back)(struct port *port);
+
     /* Ends what open began; no worker uses the port any more. */
     void (*close)(struct port *port);
 

@@ -66,6 +66,12 @@ static int tap_open(struct port *port, const struct cv_port_conf *conf) {
     return 0;
 }
 
+static void tap_give_back(struct port *port) {
+    struct tap *tap = port->device;
+
+    tap->n = 0;
+}
+
 static void tap_close(struct port *port) {
     struct tap *tap = port->device;
 
@@ -215,6 +221,7 @@ const struct port_ops cv_tap_ops = {
     .name = "tap",
     .copy_ns = 2500, /* a system call, and the way through the receiver's kernel */
     .open = tap_open,
+    .give_back = tap_give_back,
     .close = tap_close,
     .rx = tap_rx,
     .tx = tap_tx,

@@ -131,6 +131,7 @@ void cv_stop(void) {
     cv_clear();
     cv_publisher_stop();
     cv_workers_stop();
+    cv_clear(); /* what workers could not be made to let go of */
     cv_pools_free();
     rte_eal_cleanup();
 }

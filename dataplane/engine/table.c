@@ -178,24 +178,26 @@ static void free_list(struct table *table) {
     }
 }
 
-int cv_table_publish(bool wait) {
-    struct table *table, *old, *unused;
-    uint64_t generation;
+/*
+ * Puts a new table in force, under the lock; `unused` are older ones to be freed. Returns its
+ * generation, or 0 without memory.
+ */
+static uint64_t replace_current(struct table **unused) {
+    struct table *old = atomic_load(&current), *table;
 
-    pthread_mutex_lock(&cv_registry_lock);
-    old = atomic_load(&current);
-    generation = old == NULL ? 1 : old->generation + 1;
-    table = build(generation);
-    if (table == NULL) {
-        pthread_mutex_unlock(&cv_registry_lock);
-        return cv_fail(ENOMEM, "out of memory for the forwarding table");
-    }
+    table = build(old == NULL ? 1 : old->generation + 1);
+    if (table == NULL)
+        return 0;
     table->retired = old;
     atomic_store(&current, table);
-    unused = take_unused();
-    pthread_mutex_unlock(&cv_registry_lock);
-    free_list(unused);
+    *unused = take_unused();
+    return table->generation;
+}
 
+static int tell_workers(uint64_t generation, struct table *unused, bool wait) {
+    if (generation == 0)
+        return cv_fail(ENOMEM, "out of memory for the forwarding table");
+    free_list(unused);
     for (int i = 0; i < cv_n_workers; i++)
         cv_worker_wake(&cv_workers[i]);
     if (wait)
@@ -203,13 +205,33 @@ int cv_table_publish(bool wait) {
     return 0;
 }
 
-int cv_table_publish_added(void) {
+int cv_table_publish(bool wait) {
+    struct table *unused = NULL;
+    uint64_t generation;
+
+    if (cv_n_workers == 0)
+        return 0;
+    pthread_mutex_lock(&cv_registry_lock);
+    generation = replace_current(&unused);
+    pthread_mutex_unlock(&cv_registry_lock);
+    return tell_workers(generation, unused, wait);
+}
+
+int cv_table_publish_added(struct port *port) {
+    struct table *unused = NULL;
+    uint64_t generation = 0;
     bool put_off;
 
     pthread_mutex_lock(&cv_registry_lock);
+    cv_ports[port->id] = port;
     put_off = held;
+    if (!put_off)
+        generation = replace_current(&unused);
+    if (!put_off && generation == 0)
+        cv_ports[port->id] = NULL; /* before anybody else could publish a table with it */
     pthread_mutex_unlock(&cv_registry_lock);
-    return put_off ? 0 : cv_table_publish(false); /* workers take it up at their next round */
+    /* Workers take it up at their next round. */
+    return put_off ? 0 : tell_workers(generation, unused, false);
 }
 
 int cv_hold(bool on) {

@@ -57,12 +57,15 @@ struct table *cv_table_current(void);
  * Builds a table of the ports and networks as they are now, puts it in force and wakes sleeping
  * workers; frees older ones that none uses any more. Thread-safe. With wait, returns when every
  * worker uses it.
- * Returns 0 or -ENOMEM (the old table stays in force).
+ * Returns 0, also when there are no workers, or -ENOMEM (the old table stays in force).
  */
 int cv_table_publish(bool wait);
 
-/* The same without waiting, for what has been added; while ports are held, put off to the end. */
-int cv_table_publish_added(void);
+/*
+ * Puts a new port in its slot and publishes, without waiting; while ports are held, that is put off
+ * to the end. Returns 0 or -ENOMEM: then no table ever had the port, and its slot is free.
+ */
+int cv_table_publish_added(struct port *port);
 
 /* Frees every table; no worker runs any more. */
 void cv_table_free(void);

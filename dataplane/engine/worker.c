@@ -304,6 +304,7 @@ static int run(void *argument) {
             before = now;
         }
     }
+    atomic_store(&worker->rounds_begun, UINT64_MAX); /* nobody need wait for more of them */
     return 0;
 }
 

@@ -3,6 +3,7 @@
  * Two workers forward while ports, networks and addresses come and go, rate limits change and
  * queues move between them. usage: engine-threads CORE CORE SECONDS
  */
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static int must(int result, const char *what) {
     exit(1);
 }
 
-static void add_source(uint16_t number) {
+static struct cv_port_conf source_conf(uint16_t number) {
     struct cv_port_conf conf = {
         .name = "source",
         .kind = number % 2 == 0 ? CV_KIND_TAP : CV_KIND_VHOST,
@@ -44,6 +45,12 @@ static void add_source(uint16_t number) {
     if (number < STABLE)
         conf.kind = CV_KIND_TAP;
     source_mac(conf.mac, number);
+    return conf;
+}
+
+static void add_source(uint16_t number) {
+    struct cv_port_conf conf = source_conf(number);
+
     ports[number] = must(cv_port_add(&conf), "port");
 }
 
@@ -173,6 +180,30 @@ static int report(void) {
            missing_limited > n_limited || n_faults > 0 || n_moves == 0 || sleeps == 0;
 }
 
+/*
+ * Of a port that workers cannot be told of nothing is left. Those that they cannot be told to let
+ * go of stay, until the workers have ended.
+ */
+static int stop_without_memory(void) {
+    struct cv_port_conf added[] = {source_conf(0), source_conf(STABLE + 1), source_conf(0)};
+    int before = n_open, n = 0;
+
+    added[2].role = CV_ROLE_EXCEPTION;
+    added[2].uplink = uplink;
+    no_tables = true;
+    for (size_t i = 0; i < RTE_DIM(added); i++)
+        n += cv_port_add(&added[i]) != -ENOMEM || n_open != before;
+    no_tables = false;
+    for (size_t i = 0; i < RTE_DIM(added); i++)
+        must(cv_port_add(&added[i]), "port");
+    no_tables = true;
+    n += cv_clear() != -ENOMEM || n_open != before + (int)RTE_DIM(added);
+    cv_stop();
+    n += n_open != 0;
+    printf("%d faults without memory\n", n);
+    return n > 0;
+}
+
 int main(int argc, char **argv) {
     uint16_t on[2] = {argc > 1 ? atoi(argv[1]) : 0, argc > 2 ? atoi(argv[2]) : 1};
     struct cv_options options = {
@@ -204,6 +235,6 @@ int main(int argc, char **argv) {
     }
     nic_send_all();
     failed = report();
-    cv_stop();
+    failed |= stop_without_memory();
     return failed;
 }

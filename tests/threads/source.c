@@ -31,6 +31,7 @@ struct source {
 struct flow flows[FLOWS];
 _Atomic uint16_t rates[SOURCES];
 _Atomic uint64_t n_faults;
+_Atomic int n_open;
 
 static int kicks[SOURCES][QUEUES];
 
@@ -60,6 +61,7 @@ static int source_open(struct port *port, const struct cv_port_conf *conf) {
 
     source->number = conf->mac[5];
     port->device = source;
+    n_open++;
     if (conf->kind == CV_KIND_TAP) {
         cv_port_set_ready(port, port->queues, port->queues);
         return 0;
@@ -77,6 +79,7 @@ static void source_close(struct port *port) {
     togglable[source->number] = NULL;
     pthread_mutex_unlock(&togglable_lock);
     free(source);
+    n_open--;
 }
 
 void *toggle_until(void *stop) {

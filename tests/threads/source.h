@@ -34,6 +34,12 @@ uint16_t flow_destination(uint16_t flow);
 /* Packets that a source's queue makes a call, 0 to 32. */
 extern _Atomic uint16_t rates[SOURCES];
 
+/* Sources that are open. */
+extern _Atomic int n_open;
+
+/* Whether this thread gets no memory for tables. */
+extern _Thread_local bool no_tables;
+
 /* Packets that were overtaken. */
 extern _Atomic uint64_t n_faults;
 

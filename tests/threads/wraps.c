@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What ThreadSanitizer cannot see into, DPDK's own objects, replaced by what it can: the packets'
- * way from one thread to another through a pool, and a NIC's queues. The linker's --wrap leads
- * here.
+ * way from one thread to another through a pool, and a NIC's queues; and memory that may be short.
+ * The linker's --wrap leads here.
  */
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -10,6 +10,29 @@
 #include "pools.h"
 #include "source.h"
 #include "stack.h"
+#include "table.h"
+#include "worker.h"
+
+_Thread_local bool no_tables;
+
+void *__real_calloc(size_t n, size_t bytes);
+void *__wrap_calloc(size_t n, size_t bytes);
+
+void *__wrap_calloc(size_t n, size_t bytes) {
+    return no_tables && n * bytes == sizeof(struct table) ? NULL : __real_calloc(n, bytes);
+}
+
+int __real_rte_eal_wait_lcore(unsigned int lcore);
+int __wrap_rte_eal_wait_lcore(unsigned int lcore);
+
+/* Whoever has waited for a worker comes after all that it did. */
+int __wrap_rte_eal_wait_lcore(unsigned int lcore) {
+    int ret = __real_rte_eal_wait_lcore(lcore);
+
+    for (uint16_t i = 0; i < cv_n_workers; i++)
+        atomic_load(&cv_workers[i].rounds_begun);
+    return ret;
+}
 
 const struct stack_hooks stack_hooks = {NULL, NULL, NULL};
 

@@ -22,7 +22,8 @@ REPLACED = {"port_tap.c", "port_vhost.c"}
 # RTE_FORCE_INTRINSICS: DPDK's inline locks are then the compiler's atomics instead of assembler.
 CFLAGS = ["-std=gnu11", "-O1", "-g", "-fsanitize=thread", "-DRTE_FORCE_INTRINSICS"]
 CFLAGS += ["-DALLOW_EXPERIMENTAL_API=", "-D_GNU_SOURCE="]
-WRAPPED = ("rte_pktmbuf_pool_create", "rte_pktmbuf_free_bulk", "rte_eth_dev_start")
+WRAPPED = ["rte_pktmbuf_pool_create", "rte_pktmbuf_free_bulk", "rte_eth_dev_start"]
+WRAPPED += ["rte_eal_wait_lcore", "calloc"]
 LDFLAGS = ["-fsanitize=thread", *(f"-Wl,--wrap={name}" for name in WRAPPED)]
 
 
