@@ -131,9 +131,14 @@ class Starter:
         self._said: collections.deque[str] = collections.deque(maxlen=_LOG_LINES_KEPT)
 
     def start(
-        self, *, huge: bool, socket_path: Path | None = None, memory_bytes: int | None = None
+        self,
+        *,
+        huge: bool,
+        socket_path: Path | None = None,
+        memory_bytes: int | None = None,
+        iova_mode: str | None = None,
     ) -> DataplaneProcess:
-        """Start one and wait until it serves: the configured socket, or another.
+        """Start one and wait until it serves, as the command says.
 
         Raises StartError.
         """
@@ -144,7 +149,7 @@ class Starter:
             raise StartError(f"cannot be told when it is ready: {error.strerror}") from error
         try:
             child = subprocess.Popen(
-                command(self._config, huge, ready_write, socket_path, memory_bytes),
+                command(self._config, huge, ready_write, socket_path, memory_bytes, iova_mode),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -200,11 +205,14 @@ def command(
     ready_fd: int | None = None,
     socket_path: Path | None = None,
     memory_bytes: int | None = None,
+    iova_mode: str | None = None,
 ) -> Sequence[str]:
     """Return the command line of the dataplane; `ready_fd` is told when it serves.
 
     Socket and memory are as configured unless given. At another socket no later agent would find
     it: it ends if this one is gone by then.
+    With `iova_mode` it leaves the NICs to the
+    process that has them, and has that mode (`pa`, `va`), until their ports are added.
     """
     section = config.dataplane
     memory_mb = -(-(memory_bytes or section.memory_bytes) >> 20)
@@ -223,6 +231,7 @@ def command(
         *(() if ready_fd is None else (f"--ready-fd={ready_fd}",)),
         *(() if socket_path is None else ("--only-if-awaited",)),
         *(f"--pci={address}" for address in pci),
+        *((f"--iova-mode={iova_mode}",) if pci and iova_mode else ()),
         *(() if huge else ("--no-huge",)),
         *(() if section.seccomp else ("--no-seccomp",)),
     ]

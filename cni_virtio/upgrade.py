@@ -100,7 +100,7 @@ class Upgrader:
         if pages is None and old.info["memory"]["huge"]:
             return self._one_after_the_other(old, callbacks)
         try:
-            new = self._start(huge=pages is not None)
+            new = self._start(old, huge=pages is not None)
             began_s = time.monotonic()
             try:
                 callbacks.hand_over(self._take_place)
@@ -126,10 +126,18 @@ class Upgrader:
             )
             left.stop()
 
-    def _start(self, *, huge: bool, memory_bytes: int | None = None) -> DataplaneProcess:
+    def _start(
+        self, old: DataplaneProcess, *, huge: bool, memory_bytes: int | None = None
+    ) -> DataplaneProcess:
+        # One of an earlier version does not tell: then the NICs are tried, and had for the asking
+        # once it has given them up. Ordinary pages have no physical addresses to offer.
+        iova_mode = old.info.get("iova_mode") if huge else "va"
         try:
             return self._starter.start(
-                huge=huge, socket_path=self._beside, memory_bytes=memory_bytes
+                huge=huge,
+                socket_path=self._beside,
+                memory_bytes=memory_bytes,
+                iova_mode=iova_mode,
             )
         except StartError as error:
             text = f"the new dataplane does not start, the present one serves on: {error}"
@@ -142,7 +150,7 @@ class Upgrader:
             "dataplane: upgrade: not enough hugepages for two: the new one starts when the present"
             " one has ended, and the ports are silent for that long"
         )
-        self._start(huge=False, memory_bytes=_TRIAL_BYTES).stop()  # shows that it can start
+        self._start(old, huge=False, memory_bytes=_TRIAL_BYTES).stop()  # shows that it can start
         began_s = time.monotonic()
         callbacks.offline("it is being upgraded")
         old.stop()

@@ -152,6 +152,7 @@ def _start_engine(options: Options) -> Engine:
                 huge=options.huge,
                 idle=options.idle,
                 pci=options.pci,
+                iova_mode=options.iova_mode,
                 log_level=options.log_level,
             )
         )

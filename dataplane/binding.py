@@ -83,6 +83,7 @@ class EngineOptions:
     huge: bool
     idle: str
     pci: tuple[str, ...]
+    iova_mode: str | None
     log_level: str
 
 
@@ -126,6 +127,8 @@ class Engine:
         raw.memory_mb, raw.huge = options.memory_mb, options.huge
         raw.poll = options.idle == "poll"
         raw.n_pci, raw.pci = len(pci), addresses
+        iova_mode = ffi.new("char[]", options.iova_mode.encode()) if options.iova_mode else ffi.NULL
+        raw.iova_mode = iova_mode
         raw.log_level = log_level
         _check(lib.cv_start(raw))
         self.tsc_hz: int = lib.cv_tsc_hz()
@@ -140,6 +143,10 @@ class Engine:
     def dpdk_version(self) -> str:
         """The version of DPDK that the engine runs on."""
         return str(ffi.string(lib.cv_dpdk_version()).decode())
+
+    def iova_mode(self) -> str:
+        """How devices address memory: `pa` or `va`."""
+        return str(ffi.string(lib.cv_iova_mode()).decode())
 
     def frontends_are_guarded(self) -> bool:
         """Whether librte_vhost has our guards against hostile frontends."""

@@ -139,6 +139,7 @@ class Operations:
             "instance": self._instance,
             "cores": list(self._options.cores),
             "memory": self._engine.memory(),
+            "iova_mode": self._engine.iova_mode(),
             "max_ports": self._engine.max_ports,
             "idle": self._options.idle,
         }

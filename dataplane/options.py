@@ -44,6 +44,7 @@ class Options:
     seccomp: bool
     idle: str
     pci: tuple[str, ...]
+    iova_mode: str | None
     log_level: str
     ready_fd: int | None
     only_if_awaited: bool
@@ -74,6 +75,7 @@ def parse(arguments: list[str]) -> Options:
         seccomp=not given.no_seccomp,
         idle=given.idle,
         pci=tuple(_pci(address) for address in given.pci),
+        iova_mode=given.iova_mode,
         log_level=given.log_level,
         ready_fd=_ready_fd(given.ready_fd),
         only_if_awaited=given.only_if_awaited,
@@ -93,6 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory", metavar="SIZE", default="512Mi", help="memory for packets (%(default)s)")
     add("--idle", choices=("adaptive", "poll"), default="adaptive", help="sleep, or poll always")
     add("--pci", metavar="ADDR", action="append", default=[], help="a NIC to use; repeatable")
+    add(
+        "--iova-mode",
+        choices=("pa", "va"),
+        help="of the process that has the NICs until their ports are added here",
+    )
     add("--no-huge", action="store_true", help="use ordinary pages in place of hugepages")
     add("--no-seccomp", action="store_true", help="filter no system calls of this process")
     add("--log-level", choices=LOG_LEVELS, default="info", help="least level logged (%(default)s)")

@@ -70,6 +70,8 @@ struct cv_options {
     bool poll; /* true: workers never sleep */
     uint16_t n_pci;
     const char *const *pci; /* n_pci addresses that EAL may touch; no others */
+    const char *iova_mode;  /* "pa" or "va", and the PCI devices are opened with their ports; NULL:
+                               as they ask for, and they are opened at the start */
     const char *log_level;  /* EAL's: "error", "warning", "notice", "info", "debug" */
 };
 
@@ -191,6 +193,7 @@ int cv_start(const struct cv_options *options);
 void cv_stop(void);
 
 const char *cv_dpdk_version(void);
+const char *cv_iova_mode(void); /* "pa" or "va": how devices address memory */
 
 /* Whether librte_vhost has our guards against hostile frontends, which an installed one has not. */
 bool cv_frontends_are_guarded(void);

@@ -24,6 +24,7 @@
 #include "worker.h"
 
 #define ARGUMENTS_MAX 128
+#define NO_PCI_DEVICE "ffff:ff:1f.7" /* an allow-list that is empty allows all */
 
 struct arguments {
     int n;
@@ -55,6 +56,27 @@ static void append_lcores(struct arguments *arguments, const struct cv_options *
     append(arguments, "%s", map);
 }
 
+/*
+ * EAL opens whatever it is allowed to when it starts. While another process has the devices that
+ * would fail at best, and through UIO reset them beneath it. So it is allowed none then, and
+ * plugging a device allows that one.
+ */
+static void append_pci(struct arguments *arguments, const struct cv_options *options) {
+    uint16_t allowed = options->iova_mode == NULL ? options->n_pci : 0;
+
+    if (options->n_pci == 0) {
+        append(arguments, "--no-pci");
+    } else if (options->iova_mode != NULL) {
+        append(arguments, "--iova-mode=%s", options->iova_mode);
+        append(arguments, "-a");
+        append(arguments, NO_PCI_DEVICE);
+    }
+    for (uint16_t i = 0; i < allowed; i++) {
+        append(arguments, "-a");
+        append(arguments, "%s", options->pci[i]);
+    }
+}
+
 /* In memory only: no hugepage file, no shared configuration, nothing to be left after a crash. */
 static void make_arguments(struct arguments *arguments, const struct cv_options *options) {
     append(arguments, "cni-virtio-dataplane");
@@ -66,12 +88,7 @@ static void make_arguments(struct arguments *arguments, const struct cv_options 
     if (!options->huge)
         append(arguments, "--no-huge");
     append(arguments, "--log-level=%s", options->log_level);
-    if (options->n_pci == 0)
-        append(arguments, "--no-pci");
-    for (uint16_t i = 0; i < options->n_pci; i++) {
-        append(arguments, "-a");
-        append(arguments, "%s", options->pci[i]);
-    }
+    append_pci(arguments, options);
 }
 
 /* EAL makes its runtime directory even when it puts nothing there. */
@@ -138,6 +155,10 @@ void cv_stop(void) {
 
 const char *cv_dpdk_version(void) {
     return rte_version();
+}
+
+const char *cv_iova_mode(void) {
+    return rte_eal_iova_mode() == RTE_IOVA_PA ? "pa" : "va";
 }
 
 uint64_t cv_tsc_hz(void) {

@@ -185,6 +185,8 @@ def test_socket_directory_missing(socket_dir: Path) -> None:
         (["--cores", f"{CORES[0]}-{CORES[-1]}"], "cores", tuple(CORES)),
         (["--pci", "0000:3B:00.0", "--pci", "3c:00.1"], "pci", ("0000:3b:00.0", "3c:00.1")),
         (["--idle=poll"], "idle", "poll"),
+        ([], "iova_mode", None),
+        (["--iova-mode=pa"], "iova_mode", "pa"),
     ],
 )
 def test_options(given: list[str], key: str, value: object) -> None:
@@ -209,6 +211,7 @@ def test_options(given: list[str], key: str, value: object) -> None:
         (["--memory", "1Mi"], "--memory: 1Mi is less than 16Mi"),
         (["--idle", "never"], "--idle: invalid choice: 'never'"),
         (["--pci", "eth0"], "--pci: 'eth0' is no PCI address"),
+        (["--iova-mode", "dc"], "--iova-mode: invalid choice: 'dc'"),
         (["--log-level", "loud"], "--log-level: invalid choice: 'loud'"),
         (["--turbo"], "unrecognized arguments: --turbo"),
     ],

@@ -21,7 +21,7 @@ class Process:
 
     def __init__(self, log: list[str], name: str, *, huge: bool = True) -> None:
         self._log, self.name, self.pid = log, name, 7
-        self.info = {"version": "0.1.0", "memory": {"huge": huge}}
+        self.info = {"version": "0.1.0", "memory": {"huge": huge}, "iova_mode": "pa"}
         self.is_reachable = True
 
     def serves(self, _path: Path) -> bool:
@@ -71,12 +71,18 @@ class Parts:
         return ""
 
     def start(
-        self, *, huge: bool, socket_path: Path | None = None, memory_bytes: int | None = None
+        self,
+        *,
+        huge: bool,
+        socket_path: Path | None = None,
+        memory_bytes: int | None = None,
+        iova_mode: str | None = None,
     ) -> Process:
         self.starts += 1
         where = socket_path.name if socket_path else "its place"
         size = f", {memory_bytes >> 20} MiB" if memory_bytes else ""
-        self.log.append(f"start at {where}{', huge' if huge else ''}{size}")
+        nics = f", NICs later: {iova_mode}" if iova_mode else ""
+        self.log.append(f"start at {where}{', huge' if huge else ''}{size}{nics}")
         if self.starts in self.failing_starts:
             raise StartError("no memory")
         return Process(self.log, f"new {self.starts}", huge=huge)
@@ -90,7 +96,7 @@ def parts(tmp_path: Path) -> Parts:
 def test_the_new_one_starts_beside_the_present_one(parts: Parts) -> None:
     assert parts.swap(Process(parts.log, "old")).name == "new 1"
     assert parts.log == [
-        "start at d.sock~, huge",
+        "start at d.sock~, huge, NICs later: pa",
         "hand over",
         "stop old",
         f"take back {PAGES}",
@@ -101,7 +107,7 @@ def test_one_that_does_not_start_changes_nothing(parts: Parts) -> None:
     parts.failing_starts = {1}
     with pytest.raises(UpgradeError, match="the present one serves on: no memory"):
         parts.swap(Process(parts.log, "old"))
-    assert parts.log == ["start at d.sock~, huge", f"take back {PAGES}"]
+    assert parts.log == ["start at d.sock~, huge, NICs later: pa", f"take back {PAGES}"]
 
 
 def test_one_that_does_not_take_over_is_ended(parts: Parts) -> None:
@@ -125,7 +131,7 @@ def test_without_hugepages_for_two_one_follows_the_other(parts: Parts) -> None:
     parts.room = None
     assert parts.swap(Process(parts.log, "old")).name == "new 2"
     assert parts.log == [
-        "start at d.sock~, 64 MiB",  # to see whether it starts at all
+        "start at d.sock~, 64 MiB, NICs later: va",  # to see whether it starts at all
         "stop new 1",
         "offline: it is being upgraded",
         "stop old",
@@ -138,7 +144,7 @@ def test_without_hugepages_for_two_one_that_cannot_start_changes_nothing(parts: 
     parts.room, parts.failing_starts = None, {1}
     with pytest.raises(UpgradeError, match="the present one serves on"):
         parts.swap(Process(parts.log, "old"))
-    assert parts.log == ["start at d.sock~, 64 MiB"]
+    assert parts.log == ["start at d.sock~, 64 MiB, NICs later: va"]
 
 
 def test_one_that_fails_after_all_is_told_of(parts: Parts) -> None:
@@ -150,7 +156,15 @@ def test_one_that_fails_after_all_is_told_of(parts: Parts) -> None:
 def test_one_without_hugepages_needs_none_for_two(parts: Parts) -> None:
     parts.room = None
     parts.swap(Process(parts.log, "old", huge=False))
-    assert parts.log == ["start at d.sock~", "hand over", "stop old", "take back 0"]
+    begin = "start at d.sock~, NICs later: va"
+    assert parts.log == [begin, "hand over", "stop old", "take back 0"]
+
+
+def test_beside_one_of_an_earlier_version_the_nics_are_tried(parts: Parts) -> None:
+    old = Process(parts.log, "old")
+    del old.info["iova_mode"]
+    parts.swap(old)
+    assert parts.log[0] == "start at d.sock~, huge"
 
 
 def test_one_upgrade_at_a_time(parts: Parts) -> None:
