@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from cni_virtio import ports, tap
@@ -243,15 +243,13 @@ class Converger:
             self._note("dataplane", error)
             return
         self._forget_unwanted_failures()
-        for network in sorted(networks):
-            self._try(network, network)
-            host = ports.gateway_port_name(network)
-            self._try(host, network, host)
+        carried = {name for name in networks if self._wanted.uplink_of(name)}
+        self._bring(networks - carried)
+        self._bring_containers_of(networks - carried)  # which need not wait until NICs have started
+        self._bring(carried)
         self._add_loose_uplinks()
         self._add_exceptions()
-        for attachment in self._wanted.all():
-            name = ports.pod_port_name(*attachment.key)
-            self._try(name, attachment.network, name)
+        self._bring_containers_of(carried)
         self._said = dict(self._failures)
 
     def run(self, stopping: threading.Event) -> None:
@@ -275,6 +273,18 @@ class Converger:
     def wake(self) -> None:
         """Have `run` look at once."""
         self._attention.set()
+
+    def _bring(self, networks: Iterable[str]) -> None:
+        for network in sorted(networks):
+            self._try(network, network)
+            host = ports.gateway_port_name(network)
+            self._try(host, network, host)
+
+    def _bring_containers_of(self, networks: Collection[str]) -> None:
+        for attachment in self._wanted.all():
+            if attachment.network in networks:
+                name = ports.pod_port_name(*attachment.key)
+                self._try(name, attachment.network, name)
 
     def _remove_unfit(self) -> None:
         for action in plan(self._wanted.everything(), self._mirror.everything()):

@@ -45,6 +45,11 @@ class Wanted:
         """Return a network of the configuration, or None."""
         return self._declared.get(network)
 
+    def uplink_of(self, network: str) -> str | None:
+        """Return the port that carries a network out of the node; None where there is none."""
+        declared = self._declared.get(network)
+        return declared.uplink if declared else None
+
     def default_mtu(self, network: str) -> int:
         """MTU of an interface in the network whose netconf gives none."""
         declared = self._declared.get(network)

@@ -9,6 +9,7 @@ import pytest
 
 from cni_virtio.config import AgentConfig, load
 from cni_virtio.converge import Converger
+from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
 from dataplane.client import DataplaneClient, DataplaneError
 from dataplane.wire import NetworkSpec, PortSpec
@@ -74,8 +75,10 @@ def config(tmp_path: Path) -> AgentConfig:
     return load(file)
 
 
-def converger(config: AgentConfig, dataplane: Dataplane) -> Converger:
+def converger(config: AgentConfig, dataplane: Dataplane, *attachments: Attachment) -> Converger:
     wanted = Wanted(config)
+    for each in attachments:
+        wanted.add(each)
 
     def seen(spec: PortSpec, state: dict[str, Any]) -> None:
         wanted.learn_uplink(spec, state["mac"])
@@ -101,6 +104,22 @@ def test_twins_come_after_their_uplinks_with_the_mac_found_there(config: AgentCo
     one.doubt()
     one.recover()
     assert dataplane.told == []
+
+
+def test_containers_of_a_network_without_uplink_wait_for_no_nic(config: AgentConfig) -> None:
+    dataplane = Dataplane()
+    containers = [Attachment("x", network, network, "eth0") for network in ("pods", "quiet")]
+    converger(config, dataplane, *containers).online()
+    assert dataplane.told == [
+        "+quiet",
+        "+pod:quiet/eth0",
+        "+uplink:used",
+        "+pods",
+        "+uplink:loose",
+        "+exception:used",
+        "+exception:loose",
+        "+pod:pods/eth0",
+    ]
 
 
 def test_an_agent_that_finds_twins_leaves_them_alone(config: AgentConfig) -> None:
