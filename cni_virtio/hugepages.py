@@ -103,10 +103,12 @@ class Hugepages:
         # On record first: an agent that is killed in between gives back too many at worst, and
         # never more than are free.
         whole_file.write(self._record, str(self._added() + pages).encode())
-        self._write(before + pages)
-        got = self._read("nr_hugepages") - before
-        if got < pages:
-            whole_file.write(self._record, str(self._added() - pages + max(got, 0)).encode())
+        try:
+            self._write(before + pages)
+        finally:
+            got = self._read("nr_hugepages") - before
+            if got < pages:
+                whole_file.write(self._record, str(self._added() - pages + max(got, 0)).encode())
         log.info("added %d hugepages of 2 MiB for the dataplane", got)
 
     def _added(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,19 @@ def test_a_damaged_record_is_said_and_holds_up_nothing(
 
 def test_a_kernel_without_hugepages_is_said(tmp_path: Path) -> None:
     assert "no hugepages of 2 MiB" in Hugepages(tmp_path, tmp_path / "nothing").provide(PAGE)
+
+
+def test_pages_that_may_not_be_added_are_not_on_record(
+    hugepages: Hugepages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else as many of those that somebody else has reserved would be given back."""
+
+    def refuse(_self: Hugepages, _pages: int) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Hugepages, "_write", refuse)
+    assert "Read-only file system); using ordinary pages" in hugepages.provide(8 * PAGE)
+    assert (tmp_path / "hugepages-added").read_text() == "0"
 
 
 def test_pages_for_one_more_are_added_and_taken_back(hugepages: Hugepages, pool: Pool) -> None:
