@@ -210,9 +210,8 @@ def command(
     """Return the command line of the dataplane; `ready_fd` is told when it serves.
 
     Socket and memory are as configured unless given. At another socket no later agent would find
-    it: it ends if this one is gone by then.
-    With `iova_mode` it leaves the NICs to the
-    process that has them, and has that mode (`pa`, `va`), until their ports are added.
+    it: it ends if this one is gone by then. With `iova_mode` it leaves the NICs to the process that
+    has them, and has that mode (`pa`, `va`), until their ports are added.
     """
     section = config.dataplane
     memory_mb = -(-(memory_bytes or section.memory_bytes) >> 20)

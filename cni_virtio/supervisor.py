@@ -33,6 +33,8 @@ _NOT_OURS: Final = (
     " `systemctl restart cni-virtio-dataplane`, or by deleting its pod; the agent gives the new"
     " one all ports as soon as it answers"
 )
+_NO_HUGEPAGES: Final = "the dataplane uses ordinary pages, which is slower than hugepages"
+_WAY_BACK: Final = "; once there are enough of them, cni-virtioctl upgrade goes over to them"
 _LOOK_AGAIN_S: Final = 0.05  # for a dataplane that another supervisor is starting
 _MAY_START_LATER_S: Final = 2.0  # than the agent, beside which it is started
 
@@ -109,8 +111,17 @@ class Supervisor:
 
     def messages(self) -> list[str]:
         """Return what is not as configured and works all the same."""
-        notes = (self._page_note, self._back_off.note(), *self._core_notes, self._differences())
+        notes = (self._pages_note(), self._back_off.note(), *self._core_notes, self._differences())
         return [note for note in notes if note]
+
+    def _pages_note(self) -> str:
+        """Say that the dataplane makes do without hugepages, and the way back to them."""
+        process = self._process
+        if process is None:
+            return self._page_note
+        if process.info.get("memory", {}).get("huge", True):
+            return ""
+        return f"{self._page_note or _NO_HUGEPAGES}{_WAY_BACK if self._starts else ''}"
 
     def _run(self) -> None:
         if self._starts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import resource
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -227,6 +228,12 @@ def test_disks_full(a: Netns) -> None:
                 assert answer.body["code"] == IO_FAILURE
                 assert "No space left on device; free space there" in answer.body["msg"]
             assert ping(space, GATEWAY) == 3
+            before = everything(one)[:2]
+            one.end(signal.SIGKILL)
+            one.start()
+            assert everything(one)[:2] == before
+            assert ping(space, GATEWAY) == 3
+            assert refused(one, a).body["code"] == IO_FAILURE
             one.delete("old", space, isGateway=True)
         one.add("old", space, isGateway=True)
         with full(leases):
