@@ -66,13 +66,19 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
         _begin_removal(node, attachment)
         try:
             if through_it:
-                leases.free(attachment, cni_path)
+                _free(attachment, cni_path)
         finally:
             _unplug(node, attachment)
             _remove_rest(node, attachment, None)
         if not through_it:
-            leases.free(attachment, cni_path)
-        node.state.delete(attachment.key)
+            _free(attachment, cni_path)
+        with step("record end"):
+            node.state.delete(attachment.key)
+
+
+def _free(attachment: Attachment, cni_path: str) -> None:
+    with step("ipam"):
+        leases.free(attachment, cni_path)
 
 
 def port_names(attachment: Attachment) -> list[str]:
