@@ -4,6 +4,7 @@ watch IFNAME           checks every frame that arrives, until SIGINT
 bounce IFNAME MAC N R  sends N frames to MAC, R a second, and counts those that come back
 spray IFNAME MAC N     sends N datagrams to MAC, each of another flow
 answer IFNAME          answers one broadcast datagram to the port of DHCP servers by another
+echo ADDRESS           sends all back that comes by UDP or TCP to a port of its own
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,7 @@ from tests.smoke.netns import open_packet_socket
 
 ETHERNET_BYTES = 14
 DHCP_SERVER, DHCP_CLIENT = 67, 68
+ECHO = 6000
 
 _SOL_PACKET = 263
 _PACKET_STATISTICS = 6
@@ -120,6 +123,30 @@ def answer(ifname: str) -> dict[str, int]:
     return {"bytes": len(data)}
 
 
+def echo(address: str) -> dict[str, int]:
+    """Send back what comes, to whoever sent it, until it is ended."""
+    with (
+        socket.create_server((address, ECHO)) as listener,
+        socket.socket(type=socket.SOCK_DGRAM) as sock,
+    ):
+        sock.bind((address, ECHO))
+        threading.Thread(target=_echo_streams, args=[listener], daemon=True).start()
+        _say("ready")
+        while True:
+            sock.sendto(*sock.recvfrom(1 << 16))
+
+
+def _echo_streams(listener: socket.socket) -> None:
+    while True:
+        threading.Thread(target=_echo_stream, args=[listener.accept()[0]], daemon=True).start()
+
+
+def _echo_stream(connection: socket.socket) -> None:
+    with connection:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data)
+
+
 def _say(text: str) -> None:
     print(text, flush=True)
 
@@ -127,4 +154,5 @@ def _say(text: str) -> None:
 if __name__ == "__main__":
     commands: dict[str, Callable[..., object]]
     commands = {"watch": watch, "bounce": bounce, "spray": spray, "answer": answer}
+    commands["echo"] = echo
     _say(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))
