@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from cni_virtio import ports, tap
@@ -58,6 +59,8 @@ class Converger:
         self._failures: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.offline_reason = "it has not been started yet"
+        self.spared: Collection[str] = ()
+        """Ports that are not wanted, and stay until somebody withdraws them."""
         self.shortage = Shortage()
 
     # --- the dataplane's coming and going ---------------------------------------------------------
@@ -287,7 +290,14 @@ class Converger:
                 self._try(name, attachment.network, name)
 
     def _remove_unfit(self) -> None:
-        for action in plan(self._wanted.everything(), self._mirror.everything()):
+        desired, actual = self._wanted.everything(), self._mirror.everything()
+        spared = {
+            name: spec
+            for name, spec in actual.ports.items()
+            if name in self.spared and spec.network in desired.networks
+        }
+        desired = replace(desired, ports={**spared, **desired.ports})
+        for action in plan(desired, actual):
             if isinstance(action, DelPort | DelNetwork):
                 self._mirror.execute(action, {})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from cni_virtio import links
+from cni_virtio import ipam, links, ports
 from cni_virtio.dataplane_process import DataplaneProcess
 from cni_virtio.labels import attachment_of
 from cni_virtio.masquerade import MasqueradeError
@@ -49,6 +49,12 @@ class Recovery:
                 self._node.wanted.add(attachment)
             else:
                 self.halves.append(attachment)
+        # What gives an address back says so through the interface.
+        self._node.converger.spared = {
+            ports.pod_port_name(*half.key)
+            for half in self.halves
+            if ipam.needs_interface(half.netconf.get("ipam", {}).get("type"))
+        }
         log.info("state: %d attachments", len(attachments))
         try:
             self._node.masquerade.sync(self._node.wanted.all)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -169,6 +170,20 @@ def test_dhcp(
     assert here.port("pod:a/eth0")["counters"]["drops"] == {}
     with outside.packet_socket() as wire:
         here.delete("a", a, ipam=dhcp)
+        assert released(wire) == [server.address]
+
+
+def test_dhcp_of_what_a_killed_agent_has_left_half_attached(
+    here: Node, outside: Netns, a: Netns, server: DhcpServer, dhcp: dict[str, Any]
+) -> None:
+    here.add("a", a, ipam=dhcp)
+    here.end(signal.SIGKILL)
+    (record,) = here.directory.glob("state/attachments/*")
+    begun = json.loads(record.read_text()) | {"result": {}}  # as a DEL begins
+    record.write_text(json.dumps(begun))
+    with outside.packet_socket() as wire:
+        here.start()
+        wait_until(lambda: here.left_over() == {}, "the rest of it is gone")
         assert released(wire) == [server.address]
 
 

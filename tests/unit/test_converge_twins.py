@@ -122,6 +122,20 @@ def test_containers_of_a_network_without_uplink_wait_for_no_nic(config: AgentCon
     ]
 
 
+def test_a_port_that_is_not_wanted_goes_unless_it_is_spared(config: AgentConfig) -> None:
+    dataplane = Dataplane()
+    macs = {"gone": "02:00:00:00:01:01", "half": "02:00:00:00:01:02"}
+    former = [Attachment("x", "pods", name, "eth0", mac=mac) for name, mac in macs.items()]
+    converger(config, dataplane, *former).online()
+    dataplane.told.clear()
+    one = converger(config, dataplane)
+    one.spared = {"pod:half/eth0"}
+    one.online()
+    assert dataplane.told == ["-pod:gone/eth0"]
+    one.withdraw("pods", ["pod:half/eth0"])
+    assert dataplane.told == ["-pod:gone/eth0", "-pod:half/eth0"]
+
+
 def test_an_agent_that_finds_twins_leaves_them_alone(config: AgentConfig) -> None:
     dataplane = Dataplane()
     converger(config, dataplane).online()
