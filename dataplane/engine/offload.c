@@ -21,9 +21,10 @@ static bool normalize_segments(struct rte_mbuf *packet, const struct headers *he
     packet->l4_len = (tcp->data_off >> 4) * 4;
     if (packet->l4_len < sizeof(*tcp) || packet->data_len < at + packet->l4_len)
         return false;
-    if (packet->pkt_len > at + packet->l4_len + packet->tso_segsz)
+    at += packet->l4_len;
+    if (packet->pkt_len > at + packet->tso_segsz)
         packet->ol_flags |= RTE_MBUF_F_TX_TCP_SEG;
-    return true;
+    return packet->pkt_len <= at + packet->tso_segsz * CV_GSO_SEGMENTS_MAX;
 }
 
 static uint64_t checksum_flag(const struct rte_mbuf *packet, const struct headers *headers) {

@@ -23,6 +23,12 @@
 /* Fewest bytes of a TCP segment that a peer may ask for (Linux's TCP_MIN_SND_MSS, less options). */
 #define CV_GSO_SIZE_MIN 8
 
+/*
+ * Most segments of one packet, as a worker may have to make them: 64 KiB at the least MSS that
+ * Linux takes, of 36 bytes with timestamps, are 1,820.
+ */
+#define CV_GSO_SEGMENTS_MAX 2048
+
 /* Does the ingress say that anything is unfinished? */
 static inline bool cv_offload_pending(const struct rte_mbuf *packet) {
     uint64_t flags = packet->ol_flags;

@@ -25,6 +25,8 @@ struct worker;
 struct port_ops {
     const char *name;
     uint32_t copy_ns; /* that a worker needs to send one small packet alone, about */
+    uint16_t
+        rx_least; /* rx is asked for a multiple of it, a power of two, unless there is a limit */
 
     /* Opens the device. May call cv_port_set_ready() from now on. Returns 0 or a negative errno. */
     int (*open)(struct port *port, const struct cv_port_conf *conf);

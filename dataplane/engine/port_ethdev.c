@@ -320,6 +320,7 @@ static void ethdev_state(struct port *port, struct cv_port_state *state) {
 const struct port_ops cv_ethdev_ops = {
     .name = "ethdev",
     .copy_ns = 500, /* vhost-net has to be woken, often */
+    .rx_least = 8,  /* vector drivers take none when asked for fewer */
     .open = ethdev_open,
     .close = ethdev_close,
     .rx = ethdev_rx,

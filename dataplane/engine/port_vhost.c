@@ -373,6 +373,7 @@ static void vhost_state(struct port *port, struct cv_port_state *state) {
 const struct port_ops cv_vhost_ops = {
     .name = "vhost",
     .copy_ns = 100,
+    .rx_least = 2, /* so that a single packet is seen to be all */
     .open = vhost_open,
     .close = vhost_close,
     .rx = vhost_rx,

@@ -19,8 +19,9 @@
 /* A queue that gave nothing for so many rounds is no longer polled but watched. */
 #define EMPTY_ROUNDS_BEFORE_WATCH 512
 
-/* Rounds between two looks at the watched queues while there is traffic. */
+/* The watched queues are looked at after so many rounds, or so much time, with traffic. */
 #define ROUNDS_PER_COLLECT 32
+#define COLLECTS_PER_S 40000
 
 /* Rounds without a packet before a worker sleeps. */
 #define EMPTY_ROUNDS_BEFORE_SLEEP 2048
@@ -103,6 +104,7 @@ static void adopt(struct worker *worker, struct table *table) {
     worker->table = table;
     worker->stats.rx_queues = view->n;
     cv_shape_let_go(worker);
+    worker->now = rte_rdtsc(); /* no queue is to be charged for it */
     atomic_store(&worker->generation, table->generation);
 }
 
@@ -115,13 +117,17 @@ static bool may_begin(struct poll *poll) {
     return true;
 }
 
-/* The cycles since the queue before was charged, or since the round began. */
-static void charge(struct worker *worker, struct rx_queue *rx) {
-    uint64_t now = rte_rdtsc(), cycles = atomic_load_explicit(&rx->cycles, memory_order_relaxed);
+/* Ends a turn in which n packets came: it has taken the time since the one before ended. */
+static void end_turn(struct worker *worker, struct poll *poll, uint16_t n) {
+    struct rx_queue *rx = &poll->port->rx[poll->queue];
+    uint64_t now = rte_rdtsc(), cycles = now - worker->now;
 
-    cycles += now - worker->charged_until;
+    worker->now = now;
+    cv_turn_end(&worker->laps, &poll->turn, n, cycles);
+    if (!worker->charges || n == 0)
+        return;
+    cycles += atomic_load_explicit(&rx->cycles, memory_order_relaxed);
     atomic_store_explicit(&rx->cycles, cycles, memory_order_relaxed);
-    worker->charged_until = now;
 }
 
 static void charge_egress(struct port *port, struct rte_mbuf **packets, uint16_t n) {
@@ -137,8 +143,10 @@ static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
     struct rte_mbuf *packets[CV_BURST];
     uint16_t n = poll->port->ops->rx(worker, poll->port, poll->queue, packets, most);
 
-    if (n == 0)
+    if (n == 0) {
+        end_turn(worker, poll, 0);
         return 0;
+    }
     if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed)))
         charge_egress(poll->port, packets, n);
     for (uint16_t i = 0; i < n; i++) {
@@ -150,8 +158,7 @@ static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
     worker->home = poll->home;
     cv_switch(worker, poll->port, packets, n);
     cv_transmit_flush(worker);
-    if (worker->charges)
-        charge(worker, rx);
+    end_turn(worker, poll, n);
     return n;
 }
 
@@ -192,6 +199,17 @@ static uint16_t allowance(struct worker *worker, struct poll *poll) {
     return 0;
 }
 
+static uint16_t may_take(struct worker *worker, struct poll *poll) {
+    uint16_t most = CV_BURST, least = poll->port->ops->rx_least;
+
+    if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed))) {
+        most = allowance(worker, poll);
+        if (most == 0)
+            cv_turn_end(&worker->laps, &poll->turn, 0, 0);
+    }
+    return most == 0 ? 0 : RTE_MIN(most, cv_turn_begin(&worker->laps, &poll->turn, least));
+}
+
 /* A round must not cost what ports without traffic cost to look at. */
 static void list_due(struct worker *worker) {
     worker->due_stale = false;
@@ -199,6 +217,7 @@ static void list_due(struct worker *worker) {
     for (uint32_t i = 0; i < worker->n_polls; i++)
         if (!worker->polls[i].armed)
             worker->due[worker->n_due++] = &worker->polls[i];
+    cv_laps_change(&worker->laps, worker->n_due);
 }
 
 static uint32_t round_of_polls(struct worker *worker) {
@@ -208,15 +227,13 @@ static uint32_t round_of_polls(struct worker *worker) {
         list_due(worker);
     for (uint32_t i = 0; i < worker->n_due; i++) {
         struct poll *poll = worker->due[i];
-        uint16_t most = CV_BURST;
+        uint16_t most;
 
         if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
             continue;
-        if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed))) {
-            most = allowance(worker, poll);
-            if (most == 0)
-                continue;
-        }
+        most = may_take(worker, poll);
+        if (most == 0)
+            continue;
         n = serve(worker, poll, most);
         if (n > 0)
             poll->empty_rounds = 0;
@@ -230,7 +247,7 @@ static uint32_t round_of_polls(struct worker *worker) {
 /* A look at every watched queue: a notification can be lost when buffers were short. */
 static void look_after(struct worker *worker, uint64_t now) {
     worker->looked_after_at = now;
-    worker->charged_until = rte_rdtsc();
+    worker->now = rte_rdtsc();
     for (uint32_t i = 0; i < worker->n_polls; i++) {
         struct poll *poll = &worker->polls[i];
 
@@ -250,6 +267,11 @@ static void count_round(struct worker *worker, uint64_t cycles, uint32_t packets
     }
 }
 
+static void collect(struct worker *worker) {
+    cv_watch_collect(worker);
+    worker->collect_at = worker->now + rte_get_tsc_hz() / COLLECTS_PER_S;
+}
+
 /* Returns how many packets came; those that waited and went, too, make it busy. */
 static uint32_t one_round(struct worker *worker, bool *is_busy) {
     struct table *table = cv_table_current();
@@ -263,11 +285,12 @@ static uint32_t one_round(struct worker *worker, bool *is_busy) {
     if (unlikely(worker->holding != NULL))
         resumed = cv_shape_resume(worker);
     if (unlikely(resumed > 0))
-        worker->charged_until = rte_rdtsc(); /* no queue is to be charged for them */
+        worker->now = rte_rdtsc();
     n = round_of_polls(worker);
+    cv_laps_end_round(&worker->laps);
     *is_busy = n + resumed > 0;
-    if (worker->stats.rounds % ROUNDS_PER_COLLECT == 0)
-        cv_watch_collect(worker);
+    if (worker->stats.rounds % ROUNDS_PER_COLLECT == 0 || worker->now >= worker->collect_at)
+        collect(worker);
     return n;
 }
 
@@ -285,7 +308,7 @@ static int run(void *argument) {
     /* The default of 50 us would be added to every short sleep. */
     prctl(PR_SET_TIMERSLACK, 1);
     while (!atomic_load_explicit(&worker->stop, memory_order_relaxed)) {
-        worker->charged_until = before;
+        worker->now = before;
         n = one_round(worker, &is_busy);
         now = rte_rdtsc();
         count_round(worker, now - before, n, is_busy);
@@ -315,6 +338,7 @@ static int set_up(struct worker *worker, uint16_t index, const struct cv_options
     worker->lcore = index + 1;
     worker->may_sleep = !options->poll;
     worker->charges = options->n_workers > 1;
+    cv_laps_begin(&worker->laps);
     return cv_watch_open(worker);
 }
 

@@ -11,6 +11,7 @@
 
 #include "port.h"
 #include "table.h"
+#include "turn.h"
 
 /* One receive queue as its worker sees it. */
 struct poll {
@@ -23,6 +24,7 @@ struct poll {
     bool waits;            /* not polled: another worker may not have let go yet */
     bool armed;            /* not polled: its fd is in the worker's epoll set */
     int fd;                /* valid while armed */
+    struct turn turn;
 };
 
 struct worker {
@@ -41,7 +43,9 @@ struct worker {
     uint64_t looked_after_at;
     uint16_t home; /* of the receive queue being served */
     bool charges;  /* counts the cycles that each queue takes */
-    uint64_t charged_until;
+    struct laps laps;
+    uint64_t now;        /* TSC: when the last turn ended, or the round began */
+    uint64_t collect_at; /* TSC: when to look at the watched queues */
 
     struct table *table;
     struct poll *polls;

@@ -126,6 +126,7 @@ FAIR: Final = Bench(
     (
         # Of two who are busy each has half of a worker.
         Target("full speed: rate", ">=", 0.45, _QUIET),
+        Target("full speed: p50", "<=", 1.1, _QUIET),
         Target("broadcast: rate", ">=", 0.9, _QUIET),
         Target("unread ring: rate", ">=", 0.9, _QUIET),
     ),

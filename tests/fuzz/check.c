@@ -109,6 +109,8 @@ static void check_offloads(int number, const struct sent *sent) {
             "segments are left to who cannot make them");
     REQUIRE(sent->n <= UINT16_MAX + 22, "%u bytes of segments, behind at most two tags", sent->n);
     REQUIRE(sent->gso_size >= CV_GSO_SIZE_MIN, "gso_size %u", sent->gso_size);
+    REQUIRE(sent->n - sent->header_bytes <= (uint32_t)sent->gso_size * CV_GSO_SEGMENTS_MAX,
+            "segments of %u bytes, of %u", sent->gso_size, sent->n);
     REQUIRE(sent->header_bytes >= sent->checksum_start + TCP_HEADER_BYTES &&
                 sent->header_bytes < sent->n,
             "%u bytes of headers in %u", sent->header_bytes, sent->n);

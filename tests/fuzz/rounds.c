@@ -19,8 +19,10 @@ void rounds_run(uint32_t n, uint64_t cycles_each) {
     bool is_busy;
 
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t packets = one_round(worker, &is_busy);
+        uint32_t packets;
 
+        worker->now = fuzz_tsc;
+        packets = one_round(worker, &is_busy);
         fuzz_tsc += cycles_each;
         worker->now_s = fuzz_tsc / rte_get_tsc_hz();
         count_round(worker, cycles_each, packets, is_busy);

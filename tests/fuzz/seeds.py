@@ -133,6 +133,16 @@ def segmented() -> Iterator[bytes]:
                 yield seed(ingress, Frame(data, vnet, to + 1, length=5000, split=100), offloads=0)
 
 
+def tiny_segments() -> Iterator[bytes]:
+    """Give packets of as many segments as there may be, and of more."""
+    data, start = segments(4, tcp())
+    for size, length in ((8, 54 + 8 * 2048), (8, 54 + 8 * 2048 + 1), (8, LONGEST), (36, LONGEST)):
+        vnet = Vnet(NEEDS_CSUM, TCPV4, start + 20, size, start, 16)
+        for ingress in (TAP, VHOST):
+            for to in peers(ingress):
+                yield seed(ingress, Frame(data, vnet, to + 1, length=length))
+
+
 def lies() -> Iterator[bytes]:
     """Give virtio-net headers that contradict the packet."""
     data, start = segments(4, tcp(options=bytes(12)))
@@ -273,6 +283,7 @@ def seeds() -> list[bytes]:
         plain,
         tagged,
         segmented,
+        tiny_segments,
         lies,
         extended,
         beyond_the_first_buffer,
