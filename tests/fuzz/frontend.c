@@ -244,6 +244,7 @@ static void checked_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbu
 
 const struct port_ops cv_vhost_ops = {
     .name = "vhost",
+    .rx_least = 2,
     .open = vhost_open,
     .close = vhost_close,
     .rx = guarded_rx,

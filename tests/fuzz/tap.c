@@ -87,6 +87,7 @@ static void checked_tx(struct tx_queue *queue, struct lane *lane, struct rte_mbu
 
 const struct port_ops cv_tap_ops = {
     .name = "tap",
+    .rx_least = 2,
     .open = tap_open,
     .close = tap_close,
     .rx = guarded_rx,

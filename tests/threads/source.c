@@ -193,7 +193,7 @@ static void source_state(struct port *port, struct cv_port_state *state) {
 
 #define SOURCE_OPS                                                                                 \
     {                                                                                              \
-        .name = "source", .open = source_open, .close = source_close, .rx = source_rx,             \
+        .name = "source", .rx_least = 2, .open = source_open, .close = source_close, .rx = source_rx,             \
         .tx = source_tx, .arm = source_arm, .disarm = source_disarm, .state = source_state,        \
     }
 

@@ -30,7 +30,8 @@ def program() -> Path:
 
 def replay(program: Path, *inputs: Path) -> str:
     """What the target says, which must be that it ends well."""
-    words = [str(program), "-runs=0", "-timeout=10", *map(str, inputs)]
+    artifacts = f"-artifact_prefix={program.parent}/"
+    words = [str(program), "-runs=0", "-timeout=10", artifacts, *map(str, inputs)]
     done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stderr[-8000:]
     return done.stderr
