@@ -9,6 +9,7 @@
 #include "error.h"
 #include "fdb.h"
 #include "port.h"
+#include "publisher.h"
 #include "registry.h"
 #include "table.h"
 
@@ -39,6 +40,17 @@ static int find_uplink(const struct cv_network_conf *conf, struct port **uplink)
     return 0;
 }
 
+static void set_slot(int id, struct network *network) {
+    pthread_mutex_lock(&cv_registry_lock);
+    cv_networks[id] = network;
+    pthread_mutex_unlock(&cv_registry_lock);
+}
+
+static void free_network(struct network *network) {
+    free(network->learned);
+    free(network);
+}
+
 int cv_network_add(const struct cv_network_conf *conf) {
     struct network *network;
     int id = free_slot(), ret;
@@ -61,17 +73,17 @@ int cv_network_add(const struct cv_network_conf *conf) {
         if (ret == 0 && network->learned == NULL)
             ret = cv_fail(ENOMEM, "network %s: out of memory", conf->name);
         if (ret < 0) {
-            free(network->learned);
-            free(network);
+            free_network(network);
             return ret;
         }
     }
-    pthread_mutex_lock(&cv_registry_lock);
-    cv_networks[id] = network;
-    pthread_mutex_unlock(&cv_registry_lock);
+    set_slot(id, network);
     ret = cv_table_publish(true);
     if (ret < 0) {
-        cv_network_del(id);
+        set_slot(id, NULL);
+        /* The workers may use it already; better to lose these bytes than to free them. */
+        if (cv_table_publish(true) == 0)
+            free_network(network);
         return ret;
     }
     if (network->uplink != NULL)
@@ -88,6 +100,7 @@ static bool has_ports(int id) {
 
 int cv_network_del(int id) {
     struct network *network;
+    int ret;
 
     if (id < 0 || id >= CV_MAX_NETWORKS || cv_networks[id] == NULL)
         return cv_fail(ENOENT, "there is no network %d", id);
@@ -96,15 +109,16 @@ int cv_network_del(int id) {
         return cv_fail(EBUSY, "network %s still has ports", network->name);
     if (network->uplink != NULL)
         atomic_store(&network->uplink->vlans[network->vlan], CV_NO_NETWORK);
-    pthread_mutex_lock(&cv_registry_lock);
-    cv_networks[id] = NULL;
-    pthread_mutex_unlock(&cv_registry_lock);
-    if (cv_table_publish(true) < 0) {
-        /* The workers may still use it; better to lose these bytes than to free them. */
-        return -ENOMEM;
+    set_slot(id, NULL);
+    ret = cv_table_publish(true);
+    if (ret < 0) { /* it stays as it was */
+        if (network->uplink != NULL)
+            atomic_store(&network->uplink->vlans[network->vlan], id);
+        set_slot(id, network);
+        cv_publish_soon();
+        return ret;
     }
-    free(network->learned);
-    free(network);
+    free_network(network);
     return 0;
 }
 

@@ -121,6 +121,7 @@ static void put_back(struct port *port) {
     set_slot(port->id, port);
     if (port->role == CV_ROLE_EXCEPTION)
         atomic_store(&atomic_load(&port->peer)->peer, port);
+    cv_publish_soon(); /* a table may have been without it meanwhile */
 }
 
 static void free_port(struct port *port) {
@@ -316,11 +317,11 @@ int cv_clear(void) {
         return ret;
     for (int i = 0; i < CV_MAX_NETWORKS; i++)
         if (cv_networks[i] != NULL)
-            cv_network_del(i);
+            ret = RTE_MIN(ret, cv_network_del(i));
     for (int i = 0; i < CV_MAX_PORTS; i++)
         if (cv_ports[i] != NULL)
-            cv_port_del(i);
-    return 0;
+            ret = RTE_MIN(ret, cv_port_del(i));
+    return ret;
 }
 
 int cv_port_state(int id, struct cv_port_state *state) {

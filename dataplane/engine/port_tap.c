@@ -130,7 +130,7 @@ static uint16_t tap_rx(struct worker *worker, struct port *port, uint16_t queue,
     uint32_t bytes = 0;
     uint16_t got = 0;
 
-    while (got < n && bytes < ROUND_BYTES) {
+    for (uint16_t i = 0; i < n && bytes < ROUND_BYTES; i++) {
         struct virtio_net_hdr vnet;
         struct rte_mbuf *packet;
 

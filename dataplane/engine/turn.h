@@ -29,7 +29,8 @@ struct turn {
 /* A worker's. */
 struct laps {
     int64_t quantum;
-    int64_t turn_cycles;
+    int64_t turn_cycles; /* of backlogged queues together, in this round */
+    int64_t looking;     /* spent in this round on queues that have nothing, or not their turn */
     uint64_t lap;
     const struct turn *holder; /* of the backlogged queues, the one whose turns these are */
     int64_t spent;             /* by backlogged queues in this round */
@@ -38,17 +39,25 @@ struct laps {
 
 void cv_laps_begin(struct laps *laps);
 
-/* Begins anew with other queues, so many. */
-void cv_laps_change(struct laps *laps, uint32_t n_queues);
+/* Forgets who is served, as the queues are others from now on. */
+void cv_laps_change(struct laps *laps);
 
-/* Ends a round: if no backlogged queue had any credit left, a new lap begins. */
+/*
+ * Ends a round: if no backlogged queue had any credit left, a new lap begins. Turns get longer
+ * where there are many queues to be looked at in each round: it must not take long beside them.
+ */
 void cv_laps_end_round(struct laps *laps);
 
-/* Returns how many packets a queue may take now: 0 to CV_BURST, a multiple of least, which is a
- * power of two. */
+/*
+ * Returns how many packets a queue may take now: 0 to CV_BURST, a multiple of least, which is a
+ * power of two.
+ */
 uint16_t cv_turn_begin(struct laps *laps, struct turn *turn, uint16_t least);
 
-/* Charges a turn in which n packets have taken so many cycles. */
+/*
+ * Charges a turn in which n packets have taken so many cycles. A look at an empty queue is free, if
+ * it is short.
+ */
 void cv_turn_end(struct laps *laps, struct turn *turn, uint16_t n, int64_t cycles);
 
 #endif

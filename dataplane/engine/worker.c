@@ -117,13 +117,19 @@ static bool may_begin(struct poll *poll) {
     return true;
 }
 
-/* Ends a turn in which n packets came: it has taken the time since the one before ended. */
+/*
+ * Ends a turn in which n packets came: it has taken the time since the one before ended. A trunk
+ * owes one quantum at most: what comes there for all containers must not have its ring overflow.
+ */
 static void end_turn(struct worker *worker, struct poll *poll, uint16_t n) {
     struct rx_queue *rx = &poll->port->rx[poll->queue];
     uint64_t now = rte_rdtsc(), cycles = now - worker->now;
+    int64_t charged = cycles;
 
     worker->now = now;
-    cv_turn_end(&worker->laps, &poll->turn, n, cycles);
+    if (unlikely(cv_is_trunk(poll->port)))
+        charged = RTE_MIN(charged, worker->laps.quantum);
+    cv_turn_end(&worker->laps, &poll->turn, n, charged);
     if (!worker->charges || n == 0)
         return;
     cycles += atomic_load_explicit(&rx->cycles, memory_order_relaxed);
@@ -138,26 +144,28 @@ static void charge_egress(struct port *port, struct rte_mbuf **packets, uint16_t
     cv_limit_charge(&port->egress, rte_rdtsc(), bytes);
 }
 
-static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
-    struct rx_queue *rx = &poll->port->rx[poll->queue];
-    struct rte_mbuf *packets[CV_BURST];
-    uint16_t n = poll->port->ops->rx(worker, poll->port, poll->queue, packets, most);
-
-    if (n == 0) {
-        end_turn(worker, poll, 0);
-        return 0;
-    }
-    if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed)))
-        charge_egress(poll->port, packets, n);
+static void count(struct rx_queue *rx, struct rte_mbuf **packets, uint16_t n) {
     for (uint16_t i = 0; i < n; i++) {
         rx->bytes += packets[i]->pkt_len;
         rx->gso_packets +=
             (packets[i]->ol_flags & (RTE_MBUF_F_RX_LRO | RTE_MBUF_F_TX_TCP_SEG)) != 0;
     }
     rx->packets += n;
-    worker->home = poll->home;
-    cv_switch(worker, poll->port, packets, n);
-    cv_transmit_flush(worker);
+}
+
+static uint16_t serve(struct worker *worker, struct poll *poll, uint16_t most) {
+    struct rx_queue *rx = &poll->port->rx[poll->queue];
+    struct rte_mbuf *packets[CV_BURST];
+    uint16_t n = poll->port->ops->rx(worker, poll->port, poll->queue, packets, most);
+
+    if (n > 0) {
+        count(rx, packets, n);
+        if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed)))
+            charge_egress(poll->port, packets, n);
+        worker->home = poll->home;
+        cv_switch(worker, poll->port, packets, n);
+        cv_transmit_flush(worker);
+    }
     end_turn(worker, poll, n);
     return n;
 }
@@ -200,14 +208,23 @@ static uint16_t allowance(struct worker *worker, struct poll *poll) {
 }
 
 static uint16_t may_take(struct worker *worker, struct poll *poll) {
-    uint16_t most = CV_BURST, least = poll->port->ops->rx_least;
+    uint16_t most = CV_BURST;
 
-    if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed))) {
+    if (unlikely(atomic_load_explicit(&poll->port->has_egress_limit, memory_order_relaxed)))
         most = allowance(worker, poll);
-        if (most == 0)
-            cv_turn_end(&worker->laps, &poll->turn, 0, 0);
+    if (most == 0) {
+        cv_turn_end(&worker->laps, &poll->turn, 0, 0);
+        return 0;
     }
-    return most == 0 ? 0 : RTE_MIN(most, cv_turn_begin(&worker->laps, &poll->turn, least));
+    return RTE_MIN(most, cv_turn_begin(&worker->laps, &poll->turn, poll->port->ops->rx_least));
+}
+
+/* No queue is to be charged for what has been done since the last turn. */
+static void charge_nobody(struct worker *worker) {
+    uint64_t now = rte_rdtsc();
+
+    worker->laps.looking += now - worker->now;
+    worker->now = now;
 }
 
 /* A round must not cost what ports without traffic cost to look at. */
@@ -217,11 +234,12 @@ static void list_due(struct worker *worker) {
     for (uint32_t i = 0; i < worker->n_polls; i++)
         if (!worker->polls[i].armed)
             worker->due[worker->n_due++] = &worker->polls[i];
-    cv_laps_change(&worker->laps, worker->n_due);
+    cv_laps_change(&worker->laps);
 }
 
 static uint32_t round_of_polls(struct worker *worker) {
     uint32_t n, sum = 0;
+    bool skipped = false;
 
     if (worker->due_stale)
         list_due(worker);
@@ -232,8 +250,13 @@ static uint32_t round_of_polls(struct worker *worker) {
         if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
             continue;
         most = may_take(worker, poll);
-        if (most == 0)
+        if (most == 0) {
+            skipped = true;
             continue;
+        }
+        if (skipped)
+            charge_nobody(worker);
+        skipped = false;
         n = serve(worker, poll, most);
         if (n > 0)
             poll->empty_rounds = 0;
@@ -282,10 +305,10 @@ static uint32_t one_round(struct worker *worker, bool *is_busy) {
     atomic_store(&worker->rounds_begun, worker->stats.rounds + 1);
     worker->due_at = UINT64_MAX;
     worker->n_paused = 0;
-    if (unlikely(worker->holding != NULL))
+    if (unlikely(worker->holding != NULL)) {
         resumed = cv_shape_resume(worker);
-    if (unlikely(resumed > 0))
         worker->now = rte_rdtsc();
+    }
     n = round_of_polls(worker);
     cv_laps_end_round(&worker->laps);
     *is_busy = n + resumed > 0;
@@ -322,6 +345,7 @@ static int run(void *argument) {
             if (!cv_watch_sleep(worker) || now - worker->looked_after_at > hz / LOOKS_AFTER_PER_S)
                 look_after(worker, now);
             now = rte_rdtsc();
+            worker->collect_at = now + hz / COLLECTS_PER_S;
             worker->stats.sleep_cycles += now - before;
             worker->now_s = now / hz;
             before = now;

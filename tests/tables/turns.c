@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A worker's turns alone, in a time of its own. By line of standard input: "queue COST_NS
- * EVERY_NS", a queue whose packets cost so much to move and come so often from the first
- * millisecond on (0: there are always more), and "run MS". That is answered by a line for each
- * queue: packets, nanoseconds spent on them, the longest time that one had waited.
+ * A worker's turns alone, in a time of its own. By line of standard input: "queue COST_NS EVERY_NS
+ * LOOK_NS", a queue whose packets cost so much to move and come so often from the first millisecond
+ * on (0: there are always more), or so much to look at if there is none; and "run MS". That is
+ * answered by a line for each queue: packets, nanoseconds spent on them, the longest time that one
+ * had waited.
  */
 #include <inttypes.h>
 #include <rte_common.h>
@@ -11,15 +12,16 @@
 
 #include "turn.h"
 
-#define QUEUES_MAX 64
+#define QUEUES_MAX 512
 #define LEAST 2
-#define LOOK_NS 50
+#define SKIP_NS 10
+#define ROUND_NS 50
 #define HZ 1000000000
 #define NS_PER_MS 1000000
 
 struct queue {
     struct turn turn;
-    uint64_t cost_ns, every_ns, next_at, packets, spent_ns, waited_ns;
+    uint64_t cost_ns, every_ns, look_ns, next_at, packets, spent_ns, waited_ns;
 };
 
 static struct queue queues[QUEUES_MAX];
@@ -39,14 +41,17 @@ static uint64_t pending(const struct queue *queue) {
 static void serve(struct laps *laps, struct queue *queue) {
     uint64_t n = cv_turn_begin(laps, &queue->turn, LEAST), cycles;
 
-    if (n == 0)
+    if (n == 0) {
+        now += SKIP_NS;
+        laps->looking += SKIP_NS;
         return;
+    }
     n = RTE_MIN(n, pending(queue));
     if (n > 0 && queue->every_ns > 0) {
         queue->waited_ns = RTE_MAX(queue->waited_ns, now - queue->next_at);
         queue->next_at += n * queue->every_ns;
     }
-    cycles = LOOK_NS + n * queue->cost_ns;
+    cycles = n > 0 ? n * queue->cost_ns : queue->look_ns;
     now += cycles;
     queue->packets += n;
     queue->spent_ns += cycles;
@@ -58,11 +63,10 @@ static void run(uint64_t ms) {
     struct laps laps;
 
     cv_laps_begin(&laps);
-    cv_laps_change(&laps, n_queues);
     while (now < until) {
         for (int i = 0; i < n_queues; i++)
             serve(&laps, &queues[i]);
-        now += LOOK_NS;
+        now += ROUND_NS;
         cv_laps_end_round(&laps);
     }
     for (int i = 0; i < n_queues; i++)
@@ -71,14 +75,14 @@ static void run(uint64_t ms) {
 }
 
 int main(void) {
-    uint64_t cost_ns, every_ns, ms;
+    uint64_t cost_ns, every_ns, look_ns, ms;
     char line[80];
 
     while (fgets(line, sizeof(line), stdin) != NULL) {
-        if (n_queues < QUEUES_MAX &&
-            sscanf(line, "queue %" SCNu64 " %" SCNu64, &cost_ns, &every_ns) == 2)
-            queues[n_queues++] =
-                (struct queue){.cost_ns = cost_ns, .every_ns = every_ns, .next_at = NS_PER_MS};
+        if (n_queues < QUEUES_MAX && sscanf(line, "queue %" SCNu64 " %" SCNu64 " %" SCNu64,
+                                            &cost_ns, &every_ns, &look_ns) == 3)
+            queues[n_queues++] = (struct queue){
+                .cost_ns = cost_ns, .every_ns = every_ns, .look_ns = look_ns, .next_at = NS_PER_MS};
         else if (sscanf(line, "run %" SCNu64, &ms) == 1)
             run(ms);
         else

@@ -186,11 +186,12 @@ static int report(void) {
  */
 static int stop_without_memory(void) {
     struct cv_port_conf added[] = {source_conf(0), source_conf(STABLE + 1), source_conf(0)};
-    int before = n_open, n = 0;
+    int before = n_open, n = 0, empty = add_network(9);
 
     added[2].role = CV_ROLE_EXCEPTION;
     added[2].uplink = uplink;
     no_tables = true;
+    n += cv_network_del(empty) != -ENOMEM || cv_network_del(empty) != -ENOMEM;
     for (size_t i = 0; i < RTE_DIM(added); i++)
         n += cv_port_add(&added[i]) != -ENOMEM || n_open != before;
     no_tables = false;

@@ -193,8 +193,9 @@ static void source_state(struct port *port, struct cv_port_state *state) {
 
 #define SOURCE_OPS                                                                                 \
     {                                                                                              \
-        .name = "source", .rx_least = 2, .open = source_open, .close = source_close, .rx = source_rx,             \
-        .tx = source_tx, .arm = source_arm, .disarm = source_disarm, .state = source_state,        \
+        .name = "source", .rx_least = 2, .open = source_open, .close = source_close,               \
+        .rx = source_rx, .tx = source_tx, .arm = source_arm, .disarm = source_disarm,              \
+        .state = source_state,                                                                     \
     }
 
 const struct port_ops cv_tap_ops = SOURCE_OPS;

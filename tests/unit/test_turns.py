@@ -17,7 +17,8 @@ MS = 100
 TURN_NS = 5_000
 RING_NS, TAP_NS, SEGMENTS_NS = 50, 2_500, 300_000
 """What a packet costs: into shared memory, into a tap, and as 2,000 segments made in software."""
-ALWAYS = 0
+LOOK_NS = 200
+ALWAYS, NEVER = 0, 10**12
 
 pytestmark = needs_engine
 
@@ -36,9 +37,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("tables"), "turns", "turn.c")
 
 
-def run(program: Path, *queues: tuple[int, int]) -> list[Served]:
+def run(program: Path, *queues: tuple[int, int], look_ns: int = LOOK_NS) -> list[Served]:
     """Run queues, each of a packet's cost and the time between two, and say how they fared."""
-    lines = [*(f"queue {cost} {every}" for cost, every in queues), f"run {MS}"]
+    lines = [*(f"queue {cost} {every} {look_ns}" for cost, every in queues), f"run {MS}"]
     return [Served(*map(int, line.split())) for line in answers(program, [], lines)]
 
 
@@ -58,7 +59,7 @@ def test_who_sends_seldom_waits_for_one_turn_at_most(program: Path, bulk_ns: int
 
 
 def test_the_busy_share_the_time_not_the_packets(program: Path) -> None:
-    dear, cheap = run(program, (TAP_NS, ALWAYS), (2 * TAP_NS, ALWAYS))
+    cheap, dear = run(program, (TAP_NS, ALWAYS), (2 * TAP_NS, ALWAYS))
     assert dear.spent_ns == pytest.approx(cheap.spent_ns, rel=0.1)
 
 
@@ -84,3 +85,21 @@ def test_who_is_never_backlogged_has_no_more_than_a_quantum_for_each_of_the_othe
 def test_many_busy_queues_have_the_same(program: Path) -> None:
     served = run(program, *[(TAP_NS, ALWAYS)] * 40)
     assert min(s.packets for s in served) > 0.8 * max(s.packets for s in served)
+
+
+@pytest.mark.parametrize(("empty", "look_ns"), [(2, 300), (50, 50), (20, 300)])
+def test_looking_at_empty_queues_takes_little_of_the_time(
+    program: Path, empty: int, look_ns: int
+) -> None:
+    bulk, *_ = run(program, (TAP_NS, ALWAYS), *[(TAP_NS, NEVER)] * empty, look_ns=look_ns)
+    assert bulk.spent_ns > 0.8 * MS * 1e6
+
+
+def test_hundreds_of_empty_queues_leave_what_a_burst_at_a_time_would(program: Path) -> None:
+    bulk, *_ = run(program, (TAP_NS, ALWAYS), *[(TAP_NS, NEVER)] * 250, look_ns=200)
+    assert bulk.spent_ns > 0.5 * MS * 1e6
+
+
+def test_the_place_among_many_makes_no_difference(program: Path) -> None:
+    served = run(program, *[(TAP_NS, ALWAYS)] * 300)
+    assert min(s.packets for s in served) > 0.5 * max(s.packets for s in served) > 0
