@@ -59,7 +59,7 @@ class Converger:
         self._failures: dict[str, str] = {}
         self._said: dict[str, str] = {}
         self.offline_reason = "it has not been started yet"
-        self.spared: Collection[str] = ()
+        self.spared: set[str] = set()
         """Ports that are not wanted, and stay until somebody withdraws them."""
         self.shortage = Shortage()
 
@@ -179,6 +179,7 @@ class Converger:
             with self._lock:
                 wanted = self._wanted.scope(network, port_names).ports
                 self.kept.discard([name for name in port_names if name not in wanted])
+                self.spared.difference_update(port_names)
 
     def _carry_out(
         self,

@@ -11,7 +11,7 @@ from cni_virtio.config import AgentConfig, load
 from cni_virtio.converge import Converger
 from cni_virtio.state import Attachment
 from cni_virtio.wanted import Wanted
-from dataplane.client import DataplaneClient, DataplaneError
+from dataplane.client import DataplaneClient, DataplaneError, DataplaneUnavailable
 from dataplane.wire import NetworkSpec, PortSpec
 
 YAML = """
@@ -134,6 +134,21 @@ def test_a_port_that_is_not_wanted_goes_unless_it_is_spared(config: AgentConfig)
     assert dataplane.told == ["-pod:gone/eth0"]
     one.withdraw("pods", ["pod:half/eth0"])
     assert dataplane.told == ["-pod:gone/eth0", "-pod:half/eth0"]
+
+
+def test_a_spared_port_that_is_withdrawn_without_a_dataplane_goes_later(
+    config: AgentConfig,
+) -> None:
+    dataplane = Dataplane()
+    half = Attachment("x", "pods", "half", "eth0", mac="02:00:00:00:01:02")
+    converger(config, dataplane, half).online()
+    dataplane.told.clear()
+    one = converger(config, dataplane)
+    one.spared = {"pod:half/eth0"}
+    with pytest.raises(DataplaneUnavailable):
+        one.withdraw("pods", ["pod:half/eth0"])
+    one.online()
+    assert dataplane.told == ["-pod:half/eth0"]
 
 
 def test_an_agent_that_finds_twins_leaves_them_alone(config: AgentConfig) -> None:
