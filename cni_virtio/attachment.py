@@ -90,6 +90,12 @@ class Attachment:
         """Whether on record its ADD has come to its end, and no removal has begun."""
         return bool(self.result)
 
+    @property
+    def ipam_type(self) -> str | None:
+        """The IPAM plugin that its ADD named; None if none, or if that is not known."""
+        kind = self.netconf.get("ipam", {}).get("type")
+        return kind if isinstance(kind, str) else None
+
     def to_json(self) -> dict[str, Any]:
         """The record as it is written; limits only if there are any."""
         values = {key: getattr(self, key) for key in _FIELDS if key != "limits"}
@@ -165,6 +171,8 @@ def _check_whole(attachment: Attachment) -> None:
                 ip_interface(address)
             except ValueError:
                 raise ValueError(f"{name}: {address!r} is no address") from None
+    if not isinstance(conf := attachment.netconf.get("ipam", {}), dict):
+        raise ValueError(f"netconf.ipam: {conf!r} is no object")
 
 
 def _is_name(text: str) -> bool:

@@ -59,7 +59,7 @@ def reclaim(node: Node, attachment: Attachment, cni_path: str = "") -> None:
     The record goes last, so that what failed can be repeated. IPAM plugins are looked for along
     `cni_path`, or else where the ADD's were. Raises CniError or OSError if something stays.
     """
-    through_it = ipam.needs_interface(attachment.netconf.get("ipam", {}).get("type"))
+    through_it = ipam.needs_interface(attachment.ipam_type)
     if not attachment.is_whole:
         ipam_orphans.await_end(attachment)
     with as_cni_errors():

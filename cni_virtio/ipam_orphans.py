@@ -31,8 +31,10 @@ def await_end(attachment: Attachment, patience_s: float = ipam.DEADLINE_S) -> No
     Only for an attachment whose ADD is not under way. Reads all of /proc. Raises CniError 11 if
     one does not end even so, as when its disk does not answer.
     """
+    if attachment.ipam_type is None:
+        return
     try:
-        plugin = ipam.find(str(attachment.netconf.get("ipam", {}).get("type")), _path(attachment))
+        plugin = ipam.find(attachment.ipam_type, _path(attachment))
     except CniError:
         return
     if _ends(plugin, attachment, patience_s):

@@ -53,7 +53,7 @@ class Recovery:
         self._node.converger.spared = {
             ports.pod_port_name(*half.key)
             for half in self.halves
-            if ipam.needs_interface(half.netconf.get("ipam", {}).get("type"))
+            if ipam.needs_interface(half.ipam_type)
         }
         log.info("state: %d attachments", len(attachments))
         try:

@@ -84,6 +84,8 @@ def test_the_runtimes_own_program_is_not(attachment: Attachment, tmp_path: Path)
         assert process.poll() is None
 
 
-@pytest.mark.parametrize("conf", [{}, {"ipam": {}}, {"ipam": {"type": "absent"}}])
+@pytest.mark.parametrize(
+    "conf", [{}, {"ipam": {}}, {"ipam": {"type": 5}}, {"ipam": {"type": "absent"}}]
+)
 def test_without_a_plugin_there_is_none(attachment: Attachment, conf: dict[str, Any]) -> None:
     assert waited_s(replace(attachment, netconf=conf)) < 0.3

@@ -185,6 +185,9 @@ def test_a_record_of_an_older_agent(state: StateDir, tmp_path: Path) -> None:
         (changed(ips=["10.0.0.1/8", "x"]), "ips: 'x' is no address"),
         (changed(netns="/run/\0"), "netns: '/run/\\x00' is no name of anything"),
         (changed(netns="\ud800"), "is no name of anything"),
+        (changed(netconf={"ipam": None}), "netconf.ipam: None is no object"),
+        (changed(netconf={"ipam": ["dhcp"]}), "netconf.ipam: ['dhcp'] is no object"),
+        (changed(netconf={"ipam": "dhcp"}), "netconf.ipam: 'dhcp' is no object"),
         (changed(ifname="eth1"), "is the record of pods@c1@eth1.json, under another name"),
     ],
 )
