@@ -47,15 +47,17 @@ class Hugepages:
         )
 
     def add_beside(self, wanted_bytes: int) -> int | None:
-        """Have enough pages free beside those in use; return how many were added for that.
+        """Have enough pages free beside those in use; return how many to take back after the swap.
 
-        Without enough of them none are added, and None is returned.
+        These were added now, or by an agent that was killed during an upgrade. Without enough pages
+        none are added, and None is returned.
         """
         wanted = -(-wanted_bytes // _PAGE_BYTES)
         try:
             before, free = self._read("nr_hugepages"), self._read("free_hugepages")
             if free >= wanted:
-                return 0
+                # Of those on record the present dataplane has as many.
+                return max(0, min(wanted, self._added() - wanted))
             self._add(wanted - free)
             added = self._read("nr_hugepages") - before
             if self._read("free_hugepages") >= wanted:

@@ -120,6 +120,24 @@ def test_pages_for_one_more_are_added_and_taken_back(hugepages: Hugepages, pool:
     assert pool.total == 10
 
 
+def test_pages_that_a_killed_agent_has_added_for_one_more_are_taken_back(
+    hugepages: Hugepages, pool: Pool, tmp_path: Path
+) -> None:
+    pool.used = 10
+    pool.set(10)
+    hugepages.provide(4 * PAGE)
+    pool.used += 4
+    pool.set(14)
+    assert hugepages.add_beside(4 * PAGE) == 4  # by the one that is killed then
+    later = Hugepages(tmp_path, pool.path)
+    assert later.add_beside(4 * PAGE) == 4
+    assert pool.total == 18
+    later.take_back(4)
+    assert pool.total == 14
+    pool.set(18)  # by somebody else
+    assert later.add_beside(4 * PAGE) == 0
+
+
 def test_no_pages_are_added_if_they_do_not_do_for_one_more(
     hugepages: Hugepages, pool: Pool
 ) -> None:
