@@ -94,13 +94,18 @@ class DataplaneProcess:
     def stop(self) -> None:
         """End the process in order; kill it if it does not."""
         for number, patience_s in ((signal.SIGTERM, _STOP_PATIENCE_S), (signal.SIGKILL, 2.0)):
+            if self._ends_within(0):
+                break  # its pid may be another's by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, number)
-            poller = select.poll()
-            poller.register(self._watch, select.POLLIN)
-            if poller.poll(patience_s * 1000):
+            if self._ends_within(patience_s):
                 break
         self.reap()
+
+    def _ends_within(self, patience_s: float) -> bool:
+        poller = select.poll()
+        poller.register(self._watch, select.POLLIN)
+        return bool(poller.poll(patience_s * 1000))
 
     def serves(self, path: Path) -> bool:
         """Tell whether it is this process that listens at a path."""
