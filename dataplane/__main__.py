@@ -110,7 +110,7 @@ def _open(
     holding, place = Holding(engine), Place(options.socket)
     operations = Operations(engine, options, place, holding, stop)
     balancing = Balancing(engine, len(options.cores))
-    displaced = Displaced(place, operations, stop)
+    displaced = Displaced(place, operations, stop, lambda: server.has_connections)
     chores = (balancing, Liveness(engine, notifier), Complaints(engine), holding, displaced)
     server = Server(listener, operations, chores, stop)
     stack.callback(server.close)

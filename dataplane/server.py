@@ -39,9 +39,11 @@ log = logging.getLogger("dataplane")
 
 
 class Chore(Protocol):
-    """What the loop does besides, when it is due: a monotonic time, or None for never."""
+    """What the loop does besides."""
 
-    due_s: float | None
+    @property
+    def due_s(self) -> float | None:
+        """When it is due: a monotonic time, or None for never."""
 
     def act(self) -> None:
         """Do it if it is due."""
@@ -62,6 +64,11 @@ class Server:
         # Given up for a moment when descriptors run out, to turn the next client away.
         self._spare_fd = _spare_fd()
         self._deaf_until_s: float | None = None
+
+    @property
+    def has_connections(self) -> bool:
+        """Whether there is any client."""
+        return bool(self._connections)
 
     def run(self) -> None:
         """Serve until stopped. The listener and the connections stay open for `close`."""
