@@ -55,6 +55,9 @@ class FakeEngine:
     def dpdk_version(self) -> str:
         return "none"
 
+    def iova_mode(self) -> str:
+        return "va"
+
     def frontends_are_guarded(self) -> bool:
         return True
 
