@@ -129,9 +129,11 @@ class Upgrader:
     def _start(
         self, old: DataplaneProcess, *, huge: bool, memory_bytes: int | None = None
     ) -> DataplaneProcess:
-        # One of an earlier version does not tell: then the NICs are tried, and had for the asking
-        # once it has given them up. Ordinary pages have no physical addresses to offer.
-        iova_mode = old.info.get("iova_mode") if huge else "va"
+        iova_mode: str | None = "va"  # ordinary pages have no physical addresses to offer
+        if huge:
+            # Without NICs the present one's mode need not suit ours. One of an earlier version does
+            # not tell: then they are tried, and had for the asking once it has given them up.
+            iova_mode = old.info.get("iova_mode") if old.info.get("pci") else None
         try:
             return self._starter.start(
                 huge=huge,

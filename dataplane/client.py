@@ -76,7 +76,10 @@ class DataplaneClient:
         self._received: list[int] | None = None
 
     def version(self) -> JsonObject:
-        """Give version, dpdk, frontends_guarded, pid, instance, cores, memory, max_ports, idle."""
+        """Give version, dpdk, frontends_guarded, pid, instance, cores, memory, max_ports, idle.
+
+        Also `pci`, the addresses of the NICs that it was given, and `iova_mode`, `pa` or `va`.
+        """
         return self._call(Op.VERSION, {})
 
     def network_add(self, spec: NetworkSpec) -> None:

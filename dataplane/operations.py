@@ -139,6 +139,7 @@ class Operations:
             "instance": self._instance,
             "cores": list(self._options.cores),
             "memory": self._engine.memory(),
+            "pci": list(self._options.pci),
             "iova_mode": self._engine.iova_mode(),
             "max_ports": self._engine.max_ports,
             "idle": self._options.idle,

@@ -38,7 +38,7 @@ _PAUSE_S = 11.0
 _MOST_CLIENTS = 4
 _MOST_TURNS = 400
 _MOST_HELD_BYTES = wire.MAX_REQUEST_BYTES + 4
-_OPTIONS = SimpleNamespace(cores=(1,), idle="adaptive")
+_OPTIONS = SimpleNamespace(cores=(1,), idle="adaptive", pci=())
 _FAILURES = (errno.ENOMEM, errno.ENOSPC, errno.EINVAL, errno.EEXIST, errno.EIO, errno.ENOTSUP)
 
 _descriptors = Descriptors()

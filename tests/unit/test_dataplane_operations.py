@@ -7,13 +7,16 @@ import socket
 import stat
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from dataplane.client import DataplaneClient, DataplaneError
 from dataplane.limits import Limits
-from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, VhostSpec
+from dataplane.operations import Operations
+from dataplane.wire import EthdevSpec, NetworkSpec, PortSpec, Request, VhostSpec
+from tests.fuzz_input.fake_engine import FakeEngine
 from tests.unit import dataplane_process
 from tests.unit.dataplane_process import (
     CORES,
@@ -40,9 +43,19 @@ def test_version(dataplane: Dataplane, control: DataplaneClient) -> None:
     assert version["frontends_guarded"] is (os.environ.get("DPDK") != "system")
     assert version["cores"] == [CORES[-1]]
     assert version["idle"] == "adaptive"
+    assert version["pci"] == []
     assert version["memory"]["huge"] is False
     assert len(version["instance"]) == 36
     assert dataplane.client().version()["instance"] == version["instance"]
+
+
+def test_version_tells_the_nics_that_it_was_given() -> None:
+    options: Any = SimpleNamespace(cores=(1,), idle="poll", pci=("0000:3b:00.0", "0000:3c:00.1"))
+    engine, unneeded = cast("Any", FakeEngine(Path())), cast("Any", None)
+    operations = Operations(engine, options, unneeded, unneeded, unneeded)
+    version = operations.handle(Request(1, "version"), []).result
+    assert version["pci"] == ["0000:3b:00.0", "0000:3c:00.1"]
+    assert version["iova_mode"] == "va"
 
 
 @needs_engine

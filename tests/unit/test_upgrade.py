@@ -21,7 +21,8 @@ class Process:
 
     def __init__(self, log: list[str], name: str, *, huge: bool = True) -> None:
         self._log, self.name, self.pid = log, name, 7
-        self.info = {"version": "0.1.0", "memory": {"huge": huge}, "iova_mode": "pa"}
+        self.info: dict[str, Any] = {"version": "0.1.0", "memory": {"huge": huge}}
+        self.info |= {"iova_mode": "pa", "pci": ["0000:3b:00.0"]}
         self.is_reachable = True
 
     def serves(self, _path: Path) -> bool:
@@ -162,7 +163,15 @@ def test_one_without_hugepages_needs_none_for_two(parts: Parts) -> None:
 
 def test_beside_one_of_an_earlier_version_the_nics_are_tried(parts: Parts) -> None:
     old = Process(parts.log, "old")
-    del old.info["iova_mode"]
+    del old.info["iova_mode"], old.info["pci"]
+    parts.swap(old)
+    assert parts.log[0] == "start at d.sock~, huge"
+
+
+def test_beside_one_without_nics_the_new_one_has_its_own_at_once(parts: Parts) -> None:
+    """In the IOVA mode that suits them: the present one's may not."""
+    old = Process(parts.log, "old")
+    old.info["pci"] = []
     parts.swap(old)
     assert parts.log[0] == "start at d.sock~, huge"
 
