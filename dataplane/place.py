@@ -14,7 +14,7 @@ class Place:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._inode = Path(path).lstat().st_ino
+        self._identity = _identity(path)
 
     def move(self, path: str) -> None:
         """Be found at another path from now on, in place of the socket that is there.
@@ -34,7 +34,7 @@ class Place:
     def is_ours(self) -> bool:
         """Tell whether the socket is still at its path, so that clients find it."""
         try:
-            return Path(self.path).lstat().st_ino == self._inode
+            return _identity(self.path) == self._identity
         except OSError:
             return False
 
@@ -43,3 +43,8 @@ class Place:
         with suppress(OSError):
             if self.is_ours():
                 Path(self.path).unlink()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = Path(path).lstat()
+    return status.st_dev, status.st_ino
