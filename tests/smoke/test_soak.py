@@ -34,3 +34,6 @@ def test_what_grows_is_told() -> None:
     # A restart is no growth, and hides none.
     later = [Sample(s.step + 2400, s.counts, {("agent", 2): 39_000}) for s in samples(level, level)]
     assert grown(samples(level, [40_000] * 60) + later) == []
+    # Two that grow a little are not one that grows twice as much.
+    little = [40_000 + 24 * n for n in range(60)]
+    assert grown(samples(level, little) + samples(level, little, pid=2)) == []

@@ -17,9 +17,9 @@ _COUNT_SLACK: Final = 2
 _THREADS_SLACK: Final = 16
 """So many more threads may wait for connections after there have been many at once."""
 _RSS_SLACK_KIB: Final = {"agent": 2048, "dataplane": 512}
-"""Over 4,700 steps without a kill the agent's live Python objects stayed the same to 0.1 %. Its RSS
-grew by 0.4 KiB a step, later 0.25 (free space between what the C allocator has given out), and once
-by 940 KiB (the interpreter's table of strings, doubled)."""
+"""What one process may grow by. Over 4,700 steps without a kill the agent's live Python objects
+stayed the same to 0.1 %. Its RSS grew by 0.4 KiB a step, later 0.25 (free space between what the C
+allocator has given out), and once by 940 KiB (the interpreter's table of strings, doubled)."""
 _WARM_UP_SAMPLES: Final = 6
 _SETTLES_S: Final = 5
 
@@ -102,7 +102,7 @@ def _grown_rss(samples: Sequence[Sample]) -> list[str]:
 
 
 def rss_slope(samples: Sequence[Sample], who: str) -> tuple[float, int]:
-    """Give KiB per step, and the steps it was seen over.
+    """Give KiB per step, and over how many steps it was seen in the process that lived longest.
 
     One line is laid through the samples of each process, all with the same slope; those after its
     start do not count.
@@ -118,7 +118,7 @@ def rss_slope(samples: Sequence[Sample], who: str) -> tuple[float, int]:
         settled = life[_WARM_UP_SAMPLES:]
         if len(settled) < 2:
             continue
-        steps += settled[-1][0] - settled[0][0]
+        steps = max(steps, settled[-1][0] - settled[0][0])
         mean_step = sum(step for step, _ in settled) / len(settled)
         mean_kib = sum(kib for _, kib in settled) / len(settled)
         square += sum((step - mean_step) ** 2 for step, _ in settled)
