@@ -9,8 +9,7 @@
 /* About two writes to taps. */
 #define TURNS_PER_S 200000
 
-/* Of a turn and the looks in a round, the looks have no more than a ninth, unless there are
- * hundreds. */
+/* Looks take no more than a ninth of a round, unless there are hundreds of them. */
 #define TURN_PER_LOOKING 8
 
 /* As long as a burst of writes to a tap. */

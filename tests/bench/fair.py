@@ -4,7 +4,8 @@ The victims are kernel containers: one asks by ICMP, the other's kernel answers,
 under way for the rate, one for the latency. The attacker is a testpmd on a vhost-user socket that
 always has more to send than the worker takes: to one container, to all (there are many), or to one
 that never takes anything out of its ring. It runs in the time of the load's core that the asking
-program does not want (SCHED_IDLE), so that what the victims lose, they lose in the dataplane.
+program does not want (SCHED_IDLE), and a quiet neighbour polls there as well, so that what the
+victims lose, they lose in the dataplane.
 """
 
 from __future__ import annotations
@@ -100,9 +101,9 @@ def _measure(effort: Effort, *, attacked: bool) -> Figures:
         targets = (sink.mac, _BROADCAST, unread.mac)
         for attack, target in zip(_ATTACKS, targets, strict=True):
             app.command(f"set eth-peer 0 {target}")
-            if attacked:
-                app.command("start")
-                time.sleep(_SETTLE_S)
+            app.command(f"set fwd {'txonly' if attacked else 'rxonly'}")
+            app.command("start")
+            time.sleep(_SETTLE_S)
             seconds = effort.seconds / 2
             rate, _ = ask(asking.netns, asked.ip4, _UNDER_WAY, seconds)
             _, took_us = ask(asking.netns, asked.ip4, 1, seconds)
@@ -110,8 +111,7 @@ def _measure(effort: Effort, *, attacked: bool) -> Figures:
             figures[f"{attack}: rate"] = rate / 1e3
             figures[f"{attack}: p50"] = statistics.median(ordered)
             figures[f"{attack}: p99"] = ordered[len(ordered) * 99 // 100]
-            if attacked:
-                app.command("stop")
+            app.command("stop")
     return figures
 
 
