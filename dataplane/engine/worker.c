@@ -13,6 +13,7 @@
 
 #include "error.h"
 #include "limit.h"
+#include "polls.h"
 #include "shape.h"
 #include "watch.h"
 
@@ -46,75 +47,6 @@ void cv_workers_quiesce(void) {
             usleep(WAIT_US);
         }
     }
-}
-
-/* By port id and queue, as both arrays are sorted. */
-static bool is_before(const struct poll *poll, const struct rx_assignment *assigned) {
-    return poll->port->id < assigned->port->id ||
-           (poll->port->id == assigned->port->id && poll->queue < assigned->queue);
-}
-
-static bool is_same(const struct poll *poll, const struct rx_assignment *assigned) {
-    return poll->port == assigned->port && poll->queue == assigned->queue &&
-           poll->service == assigned->service && poll->since == assigned->since;
-}
-
-/*
- * Takes up the table in force. A queue that is in both stays as it is; one that is new waits until
- * no other worker can have it. The old table's ports are whole until the new generation is told.
- */
-static void adopt(struct worker *worker, struct table *table) {
-    const struct worker_view *view = &table->workers[worker->index];
-    struct poll *polls = calloc(view->n + 1, sizeof(*polls)), *old = worker->polls;
-    struct poll **due = calloc(view->n + 1, sizeof(struct poll *));
-    struct poll *end = old == NULL ? NULL : old + worker->n_polls;
-
-    if (polls == NULL || due == NULL) {
-        free(polls);
-        free(due);
-        return; /* tried again next round */
-    }
-    for (uint32_t i = 0; i < view->n; i++) {
-        const struct rx_assignment *assigned = &view->queues[i];
-
-        while (old < end && is_before(old, assigned))
-            cv_unwatch(worker, old++);
-        if (old < end && is_same(old, assigned))
-            polls[i] = *old++;
-        else
-            polls[i] = (struct poll){.port = assigned->port,
-                                     .queue = assigned->queue,
-                                     .home = assigned->home,
-                                     .service = assigned->service,
-                                     .since = assigned->since,
-                                     .waits = true};
-    }
-    while (old < end)
-        cv_unwatch(worker, old++);
-    free(worker->polls);
-    free(worker->due);
-    worker->polls = polls;
-    worker->n_polls = view->n;
-    worker->due = due;
-    worker->due_stale = true;
-    worker->epoch++;
-    for (uint32_t i = 0; i < view->n; i++)
-        if (polls[i].armed)
-            cv_watch_moved(worker, &polls[i]);
-    worker->table = table;
-    worker->stats.rx_queues = view->n;
-    cv_shape_let_go(worker);
-    worker->now = rte_rdtsc(); /* no queue is to be charged for it */
-    atomic_store(&worker->generation, table->generation);
-}
-
-/* Whether every worker uses the table that gave this queue to this one, or a later one. */
-static bool may_begin(struct poll *poll) {
-    for (uint16_t i = 0; i < cv_n_workers; i++)
-        if (atomic_load(&cv_workers[i].generation) < poll->since)
-            return false;
-    poll->waits = false;
-    return true;
 }
 
 /*
@@ -247,7 +179,7 @@ static uint32_t round_of_polls(struct worker *worker) {
         struct poll *poll = worker->due[i];
         uint16_t most;
 
-        if (poll->armed || (unlikely(poll->waits) && !may_begin(poll)))
+        if (poll->armed || (unlikely(poll->waits) && !cv_poll_may_begin(poll)))
             continue;
         most = may_take(worker, poll);
         if (most == 0) {
@@ -301,7 +233,7 @@ static uint32_t one_round(struct worker *worker, bool *is_busy) {
     uint32_t n, resumed = 0;
 
     if (unlikely(table != worker->table))
-        adopt(worker, table);
+        cv_polls_adopt(worker, table);
     atomic_store(&worker->rounds_begun, worker->stats.rounds + 1);
     worker->due_at = UINT64_MAX;
     worker->n_paused = 0;
