@@ -5,6 +5,7 @@
 #include <rte_ether.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "error.h"
 #include "fdb.h"
@@ -120,6 +121,31 @@ int cv_network_del(int id) {
     }
     free_network(network);
     return 0;
+}
+
+int cv_networks_take_out(struct network **networks) {
+    int n = 0;
+
+    pthread_mutex_lock(&cv_registry_lock);
+    for (int i = 0; i < CV_MAX_NETWORKS; i++) {
+        networks[i] = cv_networks[i];
+        cv_networks[i] = NULL;
+        n += networks[i] != NULL;
+    }
+    pthread_mutex_unlock(&cv_registry_lock);
+    return n;
+}
+
+void cv_networks_put_back(struct network **networks) {
+    pthread_mutex_lock(&cv_registry_lock);
+    memcpy(cv_networks, networks, sizeof(cv_networks));
+    pthread_mutex_unlock(&cv_registry_lock);
+}
+
+void cv_networks_free(struct network **networks) {
+    for (int i = 0; i < CV_MAX_NETWORKS; i++)
+        if (networks[i] != NULL)
+            free_network(networks[i]);
 }
 
 static uint32_t list_static(int id, struct cv_fdb_entry *entries, uint32_t max) {

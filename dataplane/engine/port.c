@@ -285,43 +285,49 @@ int cv_port_set_limits(int id, const struct cv_limits *limits) {
     return ret;
 }
 
-/* All ports but the uplinks, for which the workers have to let go once only; or none. */
-static int delete_members(void) {
-    struct port *going[CV_MAX_PORTS];
-    int n = 0, ret;
+static int take_out_all(struct port **ports, bool uplinks) {
+    int n = 0;
 
     for (int i = 0; i < CV_MAX_PORTS; i++) {
-        struct port *port = cv_ports[i];
-
-        if (port == NULL || port->role == CV_ROLE_UPLINK)
+        if (cv_ports[i] == NULL || (cv_ports[i]->role == CV_ROLE_UPLINK) != uplinks)
             continue;
-        take_out(port);
-        going[n++] = port;
+        ports[n++] = cv_ports[i];
+        take_out(cv_ports[i]);
     }
-    ret = n > 0 ? cv_table_publish(true) : 0;
-    for (int i = 0; i < n; i++) {
-        if (ret < 0) {
-            put_back(going[i]);
-        } else {
-            going[i]->ops->close(going[i]);
-            free_port(going[i]);
-        }
-    }
-    return ret;
+    return n;
 }
 
-int cv_clear(void) {
-    int ret = delete_members();
+static void put_back_all(struct port **ports, int n) {
+    for (int i = 0; i < n; i++)
+        put_back(ports[i]);
+}
 
-    if (ret < 0)
+static void close_all(struct port **ports, int n) {
+    for (int i = 0; i < n; i++) {
+        ports[i]->ops->close(ports[i]);
+        free_port(ports[i]);
+    }
+}
+
+/* The workers let go of all at once. In this order any table meanwhile is whole. */
+int cv_clear(void) {
+    struct port *members[CV_MAX_PORTS], *uplinks[CV_MAX_PORTS];
+    struct network *networks[CV_MAX_NETWORKS];
+    int n_members = take_out_all(members, false);
+    int n_networks = cv_networks_take_out(networks);
+    int n_uplinks = take_out_all(uplinks, true);
+    int ret = n_members + n_networks + n_uplinks > 0 ? cv_table_publish(true) : 0;
+
+    if (ret < 0) {
+        put_back_all(uplinks, n_uplinks);
+        cv_networks_put_back(networks);
+        put_back_all(members, n_members);
         return ret;
-    for (int i = 0; i < CV_MAX_NETWORKS; i++)
-        if (cv_networks[i] != NULL)
-            ret = RTE_MIN(ret, cv_network_del(i));
-    for (int i = 0; i < CV_MAX_PORTS; i++)
-        if (cv_ports[i] != NULL)
-            ret = RTE_MIN(ret, cv_port_del(i));
-    return ret;
+    }
+    close_all(members, n_members);
+    cv_networks_free(networks);
+    close_all(uplinks, n_uplinks);
+    return 0;
 }
 
 int cv_port_state(int id, struct cv_port_state *state) {

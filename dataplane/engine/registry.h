@@ -28,4 +28,12 @@ extern pthread_mutex_t cv_registry_lock;
 extern struct port *cv_ports[CV_MAX_PORTS];
 extern struct network *cv_networks[CV_MAX_NETWORKS];
 
+/*
+ * Moves all networks into an array of CV_MAX_NETWORKS, so that the next table is without them.
+ * Returns how many. They are to be put back, before any else is added, or freed. Control thread.
+ */
+int cv_networks_take_out(struct network **networks);
+void cv_networks_put_back(struct network **networks);
+void cv_networks_free(struct network **networks);
+
 #endif
